@@ -1,0 +1,54 @@
+# `make` lists the targets. Each makes .venv if it is missing, with the versions of constraints.txt; a second call starts at once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test test-slow lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old, 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+install: $(VENV)/.installed ## .venv with what training and generation need
+
+install-dev: $(VENV)/.installed-dev ## .venv with what the tests need as well
+
+demo: $(VENV)/.installed ## train the smallest model on the bundled sample and print its first story
+	@$(BIN)/python run.py name=demo trainer=auto
+	@echo; echo "A story that begins with 双十一, by the model of runs/demo:"; echo
+	@$(BIN)/python run.py task=generate ckpt=runs/demo 'prompt="双十一"' generation.max_new_tokens=120
+	@echo; echo "Word salad: 2 million parameters have read 190 thousand characters. More text and a larger model make sense of it:"
+	@echo "  $(BIN)/python run.py model=mini data=files data.root=<folder of .txt or .jsonl>     train on your own texts"
+	@echo "  $(BIN)/python run.py task=generate ckpt=runs/demo                                   type beginnings of your own"
+	@echo "  $(BIN)/python run.py --help                                                         every task, group and key"
+
+test: $(VENV)/.installed-dev ## the tests that every change must pass, under ten minutes on two cores
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.installed-dev ## what takes minutes: several processes, whole runs
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev ## ruff, check and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv and caches; runs/ and data/ stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,191 @@
+"""Checks of a composed configuration, all of them before anything slow starts; each failure is one line."""
+
+import importlib.util
+import re
+
+from hydra import compose
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from cngpt.cli import machine
+from cngpt.errors import ConfigError, nearest
+from cngpt.tokens.order import divide
+
+NULL = ("trainer.clip_norm",)  # null switches these off
+AUTO = ("trainer.devices", "trainer.micro_batch", "prepare.processes")
+
+CHOICES = {
+    "model.block": ("preln", "gpt2ml"),
+    "trainer.accelerator": ("cpu", "gpu", "mps", "tpu"),
+    "trainer.strategy": ("single", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3", "xla"),
+    "trainer.precision": ("32-true", "bf16-mixed", "bf16-true"),
+    "optim.name": ("adamw", "adafactor", "gpt2ml_adafactor"),
+    "schedule.name": ("cosine", "linear", "wsd", "constant", "gpt2ml"),
+    "logger.mode": ("auto", "online", "offline"),
+    "generation.nucleus": ("usual", "gpt2ml"),
+    "tokenizer.manner": ("hf", "gpt2ml"),
+    "data.split": ("file", "line", "blank"),
+    "kind": ("wordpiece", "bpe"),
+}
+
+POSITIVE = (
+    "tokens_per_step", "max_steps", "model.n_layer", "model.n_head", "model.width", "model.n_ctx", "model.initializer_range",
+    "optim.lr", "optim.eps", "trainer.devices", "trainer.num_nodes", "trainer.micro_batch", "trainer.micro_batch_tokens", "trainer.clip_norm",
+    "callbacks.log_every", "callbacks.validation.every", "callbacks.checkpoint.every", "callbacks.samples.new_tokens", "prepare.processes",
+    "prepare.shard_mb", "schedule.total_steps", "generation.max_new_tokens", "generation.repetition_penalty", "n", "vocab_size",
+)  # fmt: skip
+
+NOT_NEGATIVE = (
+    "seed", "schedule.warmup_steps", "optim.weight_decay", "callbacks.validation.windows", "callbacks.samples.every", "prepare.min_chars",
+    "trainer.num_workers", "generation.temperature", "generation.top_k", "generation.min_new_tokens", "generation.seed", "inspect",
+)  # fmt: skip
+
+SHARES = {
+    "data.valid_fraction": 0.5,
+    "model.dropout": 0.99,
+    "generation.top_p": 1.0,
+    "schedule.final": 1.0,
+    "schedule.decay_fraction": 1.0,
+}
+
+NEEDS = {
+    "deepspeed": ("deepspeed", "pip install -e '.[deepspeed]'"),
+    "xla": ("torch_xla", "in an environment of its own: pip install -e '.[tpu]' -c constraints-tpu.txt"),
+}
+
+
+def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep: bool) -> None:
+    """Raises ConfigError for the first thing that is wrong. `overrides` as typed; `choices` the group chosen for each."""
+    values = [o for o in overrides if not o.startswith("~") and o.partition("=")[0].lstrip("+").partition("@")[0] not in choices]
+    types(cfg, [o for o in overrides if o not in values], [v.partition("=")[0].lstrip("+") for v in values])
+    ranges(cfg)
+    model(cfg)
+    if cfg.task == "train":
+        if sweep and (cfg.trainer.strategy != "single" or cfg.trainer.num_nodes > 1):
+            raise ConfigError(
+                f"trainer.strategy={cfg.trainer.strategy} with -m: a sweep runs on single devices; use trainer=cpu or trainer=gpu"
+            )
+        warmup, total = cfg.schedule.warmup_steps, cfg.schedule.get("total_steps")
+        if total is not None and warmup >= total:
+            raise ConfigError(
+                f"schedule.warmup_steps={warmup}: must be below schedule.total_steps={total}, else the peak is never reached"
+            )
+
+
+def hardware(cfg: DictConfig) -> None:
+    """That the devices asked for are there, with the libraries they need, and divide the batch."""
+    t = cfg.trainer
+    for part, (package, remedy) in NEEDS.items():
+        if t.strategy.startswith(part) and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"trainer.strategy={t.strategy} needs {package}, which is not installed: {remedy}")
+    if t.accelerator == "gpu" and t.num_nodes == 1:
+        there = machine.gpus()
+        if not there:
+            raise ConfigError(
+                "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU's driver"
+            )
+        if isinstance(t.devices, int) and t.devices > there:
+            raise ConfigError(f"trainer.devices={t.devices}: {there} GPU(s) here")
+    count = machine.devices(t.accelerator, t.devices)
+    if t.strategy == "single" and (count or 1) * t.num_nodes > 1:
+        raise ConfigError(f"trainer.strategy=single with {count} devices x {t.num_nodes} hosts: use trainer=ddp or trainer=fsdp")
+    if t.strategy == "fsdp" and count == 1 and t.num_nodes == 1:
+        raise ConfigError(
+            "trainer.strategy=fsdp on one device has nothing to share out: use trainer=gpu, or trainer.devices=2 and more"
+        )
+    if t.strategy in ("fsdp", "deepspeed_zero3") and cfg.optim.name == "gpt2ml_adafactor":
+        raise ConfigError(
+            f"optim=gpt2ml_adafactor needs whole matrices, and trainer.strategy={t.strategy} cuts them: use trainer=ddp or optim=adafactor"
+        )
+    if count is not None and "n_ctx" in cfg.model:
+        divide(cfg.tokens_per_step, cfg.model.n_ctx, count * t.num_nodes, t.micro_batch, t.micro_batch_tokens)
+
+
+def types(cfg: DictConfig, group_overrides: list[str], keys: list[str]) -> None:
+    """That each value typed is of the kind that its default is."""
+    if not keys:
+        return
+    defaults = compose("config", [o for o in group_overrides if not o.startswith("hydra")])
+    for key in keys:
+        if key.startswith("hydra"):
+            continue
+        before, now = OmegaConf.select(defaults, key, throw_on_missing=False), OmegaConf.select(cfg, key)
+        if (
+            before is None
+            or (now is None and key in NULL)
+            or (now == "auto" and key in AUTO)
+            or (before == "auto" and isinstance(now, int))
+        ):
+            continue
+        if not same_kind(before, now):
+            raise ConfigError(f"{key}={show(now)}: {kind(before)} is needed, as its default {show(before)}")
+
+
+def same_kind(before, now) -> bool:
+    if isinstance(before, bool) or isinstance(now, bool):
+        return isinstance(before, bool) and isinstance(now, bool)
+    if isinstance(before, float):
+        return isinstance(now, int | float)
+    if isinstance(before, str):
+        return isinstance(now, str | int | float)  # name=2024 is a name
+    return isinstance(now, type(before))
+
+
+def kind(value) -> str:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        ListConfig: "a list [a,b]",
+        DictConfig: "a group of keys",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def show(value) -> str:
+    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+
+
+def ranges(cfg: DictConfig) -> None:
+    for key, allowed in CHOICES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None and value not in allowed:
+            raise ConfigError(f"{key}={show(value)}: one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
+    for key in POSITIVE:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, int | float) and not value > 0:
+            raise ConfigError(f"{key}={show(value)}: must be above 0")
+    for key in NOT_NEGATIVE:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, int | float) and not value >= 0:
+            raise ConfigError(f"{key}={show(value)}: must be 0 or more")
+    for key, top in SHARES.items():
+        value = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if isinstance(value, int | float) and not 0 <= value <= top:
+            raise ConfigError(f"{key}={show(value)}: must be from 0 to {top:g}")
+    if cfg.name is not None and not re.fullmatch(r"[^/\\\s.][^/\\]*", str(cfg.name)):
+        raise ConfigError(f"name={cfg.name}: a folder's name, without / and not beginning with a dot")
+
+
+def model(cfg: DictConfig) -> None:
+    m = cfg.model
+    if m.width % m.n_head:
+        near = [h for h in range(1, m.width + 1) if m.width % h == 0]
+        best = sorted(near, key=lambda h: abs(h - m.n_head))[:2]
+        raise ConfigError(
+            f"model.width={m.width} does not divide into model.n_head={m.n_head} heads; nearest n_head: {', '.join(map(str, sorted(best)))}"
+        )
+
+
+def announcement(cfg: DictConfig, choices: dict[str, str]) -> str:
+    """What `train` is going to do, in one line, before it looks at the machine."""
+    m = cfg.model
+    if cfg.data.name == "sample":
+        source = "the bundled sample, 190 thousand characters (data=... for a real corpus)"
+    else:
+        source = OmegaConf.select(cfg, "data.root")
+    return (
+        f"{cfg.name}: model={choices['model']} ({m.n_layer} layers x {m.width}) on data={choices['data']}: {source};"
+        f" {cfg.max_steps:,} steps of {cfg.tokens_per_step:,} tokens"
+    )

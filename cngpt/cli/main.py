@@ -1,0 +1,117 @@
+"""One command: compose, check, name, run the task."""
+
+import contextlib
+import datetime
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+CONF = Path(__file__).parents[2] / "conf"
+PACKAGE = Path(__file__).parents[1]
+
+
+def main() -> int:
+    """Runs the command in sys.argv; returns the exit code: 0, 2 for what the user can mend, 130 after ctrl-C."""
+    if any(a in ("-h", "--help") for a in sys.argv[1:]):
+        from cngpt.cli import help
+
+        print(help.page(CONF))
+        return 0
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # a C locale must not stop a Chinese story
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions come here instead of being printed
+    import hydra
+
+    register_resolvers()
+    failed: list[str] = []
+
+    def job(cfg) -> None:
+        # caught here, below Hydra, which would print a line of its own; the other jobs of a sweep go on
+        with one_line_errors(failed):
+            run(cfg)
+
+    try:
+        with one_line_errors(failed):
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 2 if failed else 0
+
+
+@contextlib.contextmanager
+def one_line_errors(failed: list[str]):
+    """Prints what the user can mend as one line and notes it in `failed`; CNGPT_DEBUG=1 shows the traceback instead."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from cngpt.cli.explain import explain
+    from cngpt.errors import UserError
+
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if "CNGPT_DEBUG" in os.environ:
+            raise
+        failed.append(str(error) if isinstance(error, UserError) else explain(error, CONF))
+        print("error: " + failed[-1], file=sys.stderr)
+
+
+def register_resolvers() -> None:
+    """`${machine:key}`: what trainer=auto found here. `${bundled:path}`: a file of the package."""
+    from omegaconf import OmegaConf
+
+    from cngpt.cli import machine
+
+    OmegaConf.register_new_resolver("machine", machine.best, replace=True)
+    OmegaConf.register_new_resolver("bundled", lambda path: str(PACKAGE / path), replace=True)
+
+
+def run(cfg) -> None:
+    """The composed configuration to its task."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import open_dict
+
+    from cngpt import tasks
+    from cngpt.cli import check, machine
+
+    hydra = HydraConfig.get()
+    overrides, choices = list(hydra.overrides.task), dict(hydra.runtime.choices)
+    sweep = hydra.mode == RunMode.MULTIRUN
+    check.check(cfg, overrides, choices, sweep)
+    typed = {o.partition("=")[0].lstrip("+~") for o in overrides}
+    with open_dict(cfg):
+        if cfg.name is None:
+            cfg.name = run_name(cfg, choices, hydra.job.num if sweep else None)
+        elif sweep and "name" in typed:
+            cfg.name = f"{cfg.name}-{hydra.job.num}"
+    if cfg.task == "train":
+        if not machine.local_rank():
+            print(check.announcement(cfg, choices), file=sys.stderr)
+        check.hardware(cfg)
+    tasks.TASKS[cfg.task](cfg, typed)
+
+
+def run_name(cfg, choices: dict[str, str], job: int | None) -> str:
+    """Experiment or model, date and time; where several hosts must agree, a hash of the configuration instead of the time."""
+    from omegaconf import OmegaConf
+
+    from cngpt.cli import machine
+
+    if machine.local_rank() and "CNGPT_NAME" in os.environ:
+        return os.environ["CNGPT_NAME"]  # a process beside the one that chose it
+    base = choices.get("experiment") or choices["model"]
+    several = cfg.trainer.num_nodes > 1 or choices["trainer"] == "tpu_pod" or "TORCHELASTIC_RUN_ID" in os.environ
+    if several:
+        name = f"{base}-{hashlib.sha256(OmegaConf.to_yaml(cfg, sort_keys=True).encode()).hexdigest()[:8]}"
+    else:
+        name = f"{base}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if job is not None:
+        name += f"-{job}"
+    os.environ["CNGPT_NAME"] = name
+    return name

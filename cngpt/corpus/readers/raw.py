@@ -1,0 +1,286 @@
+"""Bytes on disk -> lines, texts and JSON records: compression, archives, encodings. Streams; never a whole corpus in memory.
+
+Whatever is broken is counted in a Tally with its place, and left out.
+"""
+
+import codecs
+import gzip
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import zstandard
+
+from cngpt import files
+from cngpt.corpus.document import Tally
+
+PIECE = 4 << 20  # bytes decoded at a time
+LIMIT = 64 << 20  # bytes of one line, or characters of one JSON value; what is longer is broken
+BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError, RuntimeError, NotImplementedError)
+
+Progress = Callable[[float], None]  # told how many more bytes on disk have been read
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One file, or one member of a zip: `name` below the root (`a.zip/b.txt`), bytes on disk, how to open it."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+    expansion: float = 1.0  # bytes that `open` gives for each byte on disk
+
+
+def find(root: str, tally: Tally) -> Iterator[Raw]:
+    """Every file below `root`, zips not yet opened (see `unzip`), in sorted order."""
+    base = root.rstrip("/")
+    for path, size in files.listing(root):
+        name = path[len(base) :].lstrip("/\\").replace("\\", "/") or base.replace("\\", "/").split("/")[-1]
+        if size < 0:
+            tally.add("unreadable file", name)
+        else:
+            yield Raw(name, size, lambda path=path: files.open_read(path))
+
+
+def unzip(raw: Raw, tally: Tally) -> Iterator[Raw]:
+    """The members of a zip in sorted order, or the file itself when it is none."""
+    if not raw.name.lower().endswith(".zip"):
+        yield raw
+        return
+    try:
+        archive = zipfile.ZipFile(raw.open())
+    except BROKEN as error:
+        tally.add("broken archive", f"{raw.name}: {error}")
+        return
+    members = [(_member_name(info), info) for info in archive.infolist() if not info.is_dir()]
+    for name, info in sorted(members, key=lambda member: member[0]):
+        if not any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
+            expansion = info.file_size / max(1, info.compress_size)
+            yield Raw(f"{raw.name}/{name}", info.compress_size, lambda info=info: archive.open(info), expansion)
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """Zips made on Chinese Windows hold GBK names without saying so; zipfile reads them as cp437."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("gb18030")
+    except UnicodeError:
+        return info.filename
+
+
+def suffix(name: str) -> str:
+    """`.jsonl` of `News.JSONL.gz`; empty when there is none."""
+    last = name.lower().rpartition("/")[2].removesuffix(".gz").removesuffix(".zst")
+    return last[last.rindex(".") :] if "." in last else ""
+
+
+def stream(raw: Raw, progress: Progress) -> io.BufferedReader:
+    """The decompressed bytes; gzip and zstd are known by their first bytes, not by the name."""
+    metered = io.BufferedReader(_Metered(raw.open(), progress, raw.expansion), 1 << 18)
+    magic = metered.peek(4)[:4]
+    if magic[:2] == b"\x1f\x8b":
+        return io.BufferedReader(gzip.GzipFile(fileobj=metered), 1 << 20)
+    if magic == b"\x28\xb5\x2f\xfd":
+        return io.BufferedReader(_Zstd(metered), 1 << 20)
+    return metered
+
+
+def pieces(raw: Raw, tally: Tally, progress: Progress) -> Iterator[bytes]:
+    """The bytes in pieces of about PIECE, cut at line ends; lines beyond LIMIT are counted and left out."""
+    with stream(raw, progress) as file:
+        while piece := file.read(PIECE):
+            if not piece.endswith(b"\n"):
+                rest = file.readline(LIMIT)
+                if len(rest) == LIMIT and not rest.endswith(b"\n"):
+                    tally.add("line too long", f"{raw.name}: more than {LIMIT >> 20} MB")
+                    while rest and not rest.endswith(b"\n"):
+                        rest = file.readline(LIMIT)
+                    piece, rest = piece[: piece.rfind(b"\n") + 1], b""
+                piece += rest
+            yield piece
+
+
+def guess_encoding(data: bytes) -> str | None:
+    """`utf-8`, `gb18030`, or None when it is neither; a few bad bytes do not change the verdict."""
+    for encoding in ("utf-8", "gb18030"):
+        decoder = codecs.getincrementaldecoder(encoding)
+        try:
+            decoder().decode(data)  # not final: a character that the end of the data cuts in two is no error
+            return encoding
+        except UnicodeDecodeError:
+            text = decoder("replace").decode(data)
+        foreign = len(text) - len(text.encode("ascii", "ignore"))
+        if text.count("\ufffd") * 20 < foreign:
+            return encoding
+        if b"\0" in data:
+            return None  # UTF-16, or no text at all; GB18030 would make something of it
+    return None
+
+
+def lines(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, str]]:
+    """(number from 1, line without its end). Lines that do not fit the file's encoding are counted and left out."""
+    encoding, number = None, 0
+    for piece in pieces(raw, tally, progress):
+        if number == 0:
+            piece = piece.removeprefix(codecs.BOM_UTF8)
+        if encoding is None and not piece.isascii():
+            encoding = guess_encoding(piece)
+            if encoding is None or piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                tally.add("bad encoding", f"{raw.name}: neither UTF-8 nor GB18030")
+                return
+        found = piece.split(b"\n")
+        if not found[-1]:
+            found.pop()
+        try:
+            decoded = piece.decode(encoding or "ascii").split("\n")
+        except UnicodeDecodeError:
+            decoded = [_decode(line, encoding) for line in found]
+        for line in decoded[: len(found)]:
+            number += 1
+            if line is None:
+                tally.add("bad encoding", f"{raw.name}:{number}")
+            else:
+                yield number, line.removesuffix("\r")
+
+
+def _decode(line: bytes, encoding: str) -> str | None:
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def records(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, dict]]:
+    """(number from 1, JSON object) of json-lines, or of a `.json` that is an array or holds objects over several lines."""
+    values = _stream_of_json if suffix(raw.name) == ".json" and not _is_json_lines(raw) else _lines_of_json
+    for number, value in values(raw, tally, progress):
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            tally.add("not a JSON object", f"{raw.name}:{number}: {value!r:.80}")
+
+
+def _lines_of_json(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, object]]:
+    for number, line in lines(raw, tally, progress):
+        if line and not line.isspace():
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                tally.add("bad JSON", f"{raw.name}:{number}: {line[:80]}")
+            else:
+                yield number, value
+
+
+def _is_json_lines(raw: Raw) -> bool:
+    """Whether one of the first lines is an object by itself. The last element of an array can be: hence the bracket."""
+    with stream(raw, lambda _: None) as file:
+        head = file.read(1 << 20).removeprefix(codecs.BOM_UTF8).lstrip()
+    for line in head.split(b"\n")[:100] if not head.startswith(b"[") else ():
+        try:
+            if line.startswith(b"{") and json.loads(line.decode(guess_encoding(line) or "utf-8")):
+                return True
+        except (ValueError, RecursionError):
+            pass
+    return False
+
+
+def _stream_of_json(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, object]]:
+    """The elements of an array, or values one after another, however they are broken into lines."""
+    with stream(raw, lambda _: None) as file:
+        encoding = guess_encoding(file.read(PIECE))
+    if encoding is None:
+        tally.add("bad encoding", f"{raw.name}: neither UTF-8 nor GB18030")
+        return
+    decode, number, text, at = json.JSONDecoder().raw_decode, 0, "", 0
+    with io.TextIOWrapper(stream(raw, progress), "utf-8-sig" if encoding == "utf-8" else encoding) as file:
+        wanted = 1 << 20
+        try:
+            while block := file.read(wanted):
+                text, at = text[at:] + block, 0
+                while (start := _next_value(text, at)) < len(text):
+                    try:
+                        value, at = decode(text, start)
+                    except (ValueError, RecursionError):
+                        at = start  # most likely cut by the end of the block
+                        break
+                    number += 1
+                    yield number, value
+                else:
+                    at = len(text)
+                wanted = max(1 << 20, len(text) - at)  # reading as much again keeps the work linear
+                if wanted > LIMIT:
+                    break
+        except UnicodeDecodeError as error:
+            tally.add("bad encoding", f"{raw.name}: after {number} records: {error.reason}")
+            return
+    if at < len(text):
+        tally.add("bad JSON", f"{raw.name}: after {number} records: {text[at : at + 80]}")
+
+
+def _next_value(text: str, at: int) -> int:
+    """Where the next value begins: past space, commas and the brackets of the outermost array."""
+    while at < len(text) and text[at] in " \t\r\n,[]":
+        at += 1
+    return at
+
+
+class _Metered(io.RawIOBase):
+    """Tells `progress` how far the reading has come, in bytes on disk."""
+
+    def __init__(self, file: IO[bytes], progress: Progress, expansion: float):
+        self._file, self._progress, self._expansion = file, progress, max(expansion, 1e-9)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._progress(len(data) / self._expansion)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Zstd(io.RawIOBase):
+    """Frames of zstd one after another. Unlike zstandard's own reader it tells a file that was cut off from one that ended."""
+
+    def __init__(self, file: io.BufferedReader):
+        self._file, self._frame, self._ready = file, None, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._ready:
+            data = self._file.read1(1 << 17)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the zstd stream ends too early")
+                return 0
+            self._ready = self._decompress(data)
+        size = min(len(buffer), len(self._ready))
+        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
+
+    def _decompress(self, data: bytes) -> bytes:
+        out = b""
+        while data:
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            out += self._frame.decompress(data)
+            data = b""
+            if self._frame.eof:
+                data, self._frame = self._frame.unused_data, None
+        return out
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,219 @@
+"""Prompts in, texts out: batches with a cache, or one text piece by piece.
+
+Letters: B rows of a batch, T tokens read at once, V vocabulary.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cngpt.generation.sampling import Sampling, choose, generator
+from cngpt.model import GPT, Cache
+from cngpt.tokens import Tokenizer
+
+READ_AT_ONCE = 256  # columns; the logits of a whole batch of long prompts would be gigabytes
+UNFINISHED = "\ufffd"  # how byte-level BPE decodes the first bytes of a character
+
+
+@dataclass(frozen=True)
+class Story:
+    prompt: str  # as it was given
+    text: str  # prompt and continuation, decoded together
+    tokens: list[int]  # the continuation, without the EOS that ended it
+    finished: bool  # ended by EOS, not by max_new_tokens
+    cut: bool  # the prompt was longer than the context, only its end was read
+
+
+@dataclass
+class Row:
+    """A text that is being written."""
+
+    ids: list[int]  # the opening EOS if there is one, the prompt, the continuation
+    opening: int  # how many of them are the opening EOS
+    prompt: int  # how many of them were given
+    generator: np.random.Generator
+    start: int = 0  # the model sees ids[start:]
+    finished: bool = False
+
+    @property
+    def window(self) -> list[int]:
+        return self.ids[self.start :]
+
+
+@dataclass
+class Engine:
+    """Writes texts with a model; leaves its mode and the global random state as they were.
+
+    A prompt is taken for the beginning of a document. Training packs documents one after another, each closed by EOS, so what
+    the model knows as a beginning is "EOS, title, ..."; without the EOS it would go on as in the middle of some article.
+    Hence EOS is put before every prompt, and alone is the empty prompt. Only the seed's own models (tokenizer manner "gpt2ml")
+    go without: their training rows began with the article itself. `open_with_eos` overrides this.
+
+    `batch_tokens` limits rows x columns of a batch's cache, which takes 8 x n_layer x width bytes a token in float32.
+    """
+
+    gpt: GPT
+    tokenizer: Tokenizer
+    batch_tokens: int = 8192
+    open_with_eos: bool | None = None
+    _banned: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self):
+        V = self.gpt.shape.vocab_size
+        if self.open_with_eos is None:
+            self.open_with_eos = self.tokenizer.manner != "gpt2ml"
+        self._banned = torch.zeros(V, dtype=torch.bool)
+        self._banned[list(self.tokenizer.control_ids)] = True
+        self._banned[self.tokenizer.vocab_size :] = True  # rows of the embedding that no token has
+
+    def generate(self, prompts: Sequence[str], n: int = 1, sampling: Sampling = Sampling()) -> list[list[Story]]:
+        """`n` stories for each prompt.
+
+        Sample i of a prompt is a function of (model, prompt, i, sampling): what else is in the batch, and where, does not matter
+        (beyond the rounding of the matrix products, 1e-6 or so, which a draw feels once in a million tokens).
+        """
+        ids = [self.tokenizer.encode(prompt).tolist() for prompt in prompts]
+        rows = [[self._row(prompt, i, sampling) for i in range(n)] for prompt in ids]
+        self._warn(sum(self._is_cut(group[0]) for group in rows if group))
+        with evaluating(self.gpt):
+            for batch in self._batches([row for group in rows for row in group], sampling.max_new_tokens):
+                for _ in self._write(batch, sampling):
+                    pass
+        return [[self._story(prompt, row) for row in group] for prompt, group in zip(prompts, rows, strict=True)]
+
+    def stream(self, prompt: str, sampling: Sampling = Sampling()) -> Iterator[str]:
+        """The text of `generate` in pieces as they come: first the prompt as decoded, then what is certain after each token.
+
+        No later token changes a piece: the space between two Latin words comes with the second one, a character of several
+        byte-level tokens when it is whole.
+        """
+        row = self._row(self.tokenizer.encode(prompt).tolist(), 0, sampling)
+        self._warn(self._is_cut(row))
+        shown = self.tokenizer.decode(row.ids).rstrip(UNFINISHED)
+        yield shown
+        with evaluating(self.gpt):
+            for _ in self._write([row], sampling):
+                text = self.tokenizer.decode(row.ids).rstrip(UNFINISHED)
+                if len(text) > len(shown):
+                    yield text[len(shown) :]
+                    shown = text
+        rest = self.tokenizer.decode(row.ids)[len(shown) :]
+        if rest:
+            yield rest
+
+    def _row(self, prompt: list[int], sample: int, sampling: Sampling) -> Row:
+        opening = [self.tokenizer.eos_id] if self.open_with_eos or not prompt else []
+        ids = opening + prompt
+        start = max(0, len(ids) - self.gpt.shape.n_ctx)
+        return Row(ids, len(opening), len(ids), generator(sampling.seed, sample, prompt), start)
+
+    def _is_cut(self, row: Row) -> bool:
+        return row.prompt - row.opening > self.gpt.shape.n_ctx
+
+    def _warn(self, cut: int) -> None:
+        if cut:
+            n_ctx = self.gpt.shape.n_ctx
+            warnings.warn(f"{cut} prompt(s) longer than the model's context: only the last {n_ctx} tokens are read", stacklevel=3)
+
+    def _story(self, prompt: str, row: Row) -> Story:
+        return Story(prompt, self.tokenizer.decode(row.ids), row.ids[row.prompt :], row.finished, self._is_cut(row))
+
+    def _columns(self, rows: list[Row], new_tokens: int) -> int:
+        """What a batch needs until it is done or the context is full; the last token is never read."""
+        return min(max(len(row.window) for row in rows) + new_tokens - 1, self.gpt.shape.n_ctx)
+
+    def _batches(self, rows: list[Row], new_tokens: int) -> Iterator[list[Row]]:
+        """Rows of like length together, as many as `batch_tokens` allows."""
+        batch: list[Row] = []
+        for row in sorted(rows, key=lambda row: len(row.window)):
+            if batch and (len(batch) + 1) * self._columns([row], new_tokens) > self.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch
+
+    def _write(self, rows: list[Row], sampling: Sampling) -> Iterator[None]:
+        """Adds one token to every row between two yields, until all rows are finished or have `max_new_tokens`."""
+        eos, device = self.tokenizer.eos_id, self.gpt.tok.weight.device
+        allowed = self._banned.to(device)
+        before_eos = allowed.clone()
+        before_eos[eos] = True
+        cache, said = None, None
+        for count in range(sampling.max_new_tokens):
+            with undifferentiated(device):
+                if cache is None or cache.length == cache.size:
+                    rows = [row for row in rows if not row.finished]
+                    logits, cache = self._read(rows, sampling.max_new_tokens - count)
+                    said = self._said(rows, device) if sampling.repetition_penalty != 1 else None
+                else:
+                    last = torch.tensor([[row.ids[-1]] for row in rows], device=device)
+                    logits = self.gpt(last, cache)[:, -1]
+                banned = before_eos if count < sampling.min_new_tokens else allowed
+                chosen = choose(logits, sampling, banned, said, [row.generator for row in rows])
+                if said is not None:
+                    said.scatter_(1, chosen[:, None], True)
+            for row, token in zip(rows, chosen.tolist(), strict=True):
+                if token == eos:
+                    row.finished = True
+                elif not row.finished:  # who is finished stays in the batch for a while, unheard
+                    row.ids.append(token)
+            yield
+            going = [i for i, row in enumerate(rows) if not row.finished]
+            if not going:
+                return
+            if 2 * len(going) <= len(rows):  # by halves, so that all copies of the cache together are less than one more cache
+                rows, keep = [rows[i] for i in going], torch.tensor(going, device=device)
+                cache.keep(keep)
+                said = None if said is None else said[keep]
+
+    def _read(self, rows: list[Row], new_tokens: int) -> tuple[Tensor, Cache]:
+        """The logits (B, V) of each row's next token, and the cache after all that the rows hold.
+
+        A row that is full goes on from the last half of its context. Rows that are not full are read again as they are, so a
+        row's text does not depend on the length of its neighbours.
+        """
+        n_ctx, device = self.gpt.shape.n_ctx, self.gpt.tok.weight.device
+        for row in rows:
+            if len(row.window) > n_ctx:
+                row.start = len(row.ids) - max(n_ctx // 2, 1)
+        lengths = [len(row.window) for row in rows]
+        T = max(lengths)
+        eos = self.tokenizer.eos_id
+        ids = torch.tensor([[eos] * (T - n) + row.window for n, row in zip(lengths, rows, strict=True)], device=device)
+        padding = torch.tensor([T - n for n in lengths], device=device) if min(lengths) < T else None
+        cache = Cache.for_model(self.gpt, self._columns(rows, new_tokens), padding)
+        for piece in ids.split(READ_AT_ONCE, dim=1):
+            logits = self.gpt(piece, cache)[:, -1]
+        return logits, cache
+
+    def _said(self, rows: list[Row], device) -> Tensor:
+        """(B, V) bool: what the repetition penalty falls on; the opening EOS was not said."""
+        said = torch.zeros(len(rows), self.gpt.shape.vocab_size, dtype=torch.bool)
+        for mine, row in zip(said, rows, strict=True):
+            mine[row.ids[row.opening :]] = True
+        return said.to(device)
+
+
+@contextmanager
+def evaluating(gpt: GPT) -> Iterator[None]:
+    """Eval mode inside; afterwards every module is in the mode in which it was."""
+    modes = [(module, module.training) for module in gpt.modules()]
+    gpt.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        torch.clear_autocast_cache()  # weights cast in inference mode are no use to a training step under the same autocast
+
+
+def undifferentiated(device: torch.device):
+    """Inference mode; where that does not work (gloo, XLA, sharded weights), no gradients."""
+    spread = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.no_grad() if spread or device.type == "xla" else torch.inference_mode()

@@ -1,0 +1,1 @@
+"""What a run needs and costs, in plain numbers, without torch."""

@@ -1,0 +1,291 @@
+"""A model directory, read and written in this one place; training checkpoints and run directories are read here too.
+
+    config.json         the model's shape, the format version, the checksum of the weights, the tokenizer's fingerprint
+    model.safetensors   tensors named as in `GPT.state_dict()`, the embedding without its padding rows
+    tokenizer.json      as Hugging Face's `tokenizers` reads it
+    generation.json     how to sample by default
+
+What is missing, damaged or of another make raises UserError: one line with the file and the remedy. torch is imported where
+weights are needed, not before, so that `header` can refuse a wrong model at once.
+"""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cngpt import files
+from cngpt.errors import UserError
+from cngpt.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cngpt.model import GPT
+
+FORMAT = 1
+CONFIG, WEIGHTS, TOKENIZER, GENERATION = "config.json", "model.safetensors", "tokenizer.json", "generation.json"
+EMBEDDING = "tok.weight"
+OF_PIECES = "meta.pt"  # Lightning's name for all but the tensors of a checkpoint that FSDP wrote in pieces
+KEY = "cngpt"  # in a training checkpoint: {"shape", "tokenizer", "generation", "step"}
+PREFIX = "gpt."  # of the model's tensors in a training checkpoint
+
+
+def save(
+    folder: str | Path,
+    gpt: "GPT",
+    tokenizer: Tokenizer,
+    generation: dict | None = None,
+    overwrite: bool = False,
+    step: int | None = None,
+) -> None:
+    """Writes a model directory, whole or not at all. An existing one raises UserError unless `overwrite`.
+
+    The tensors keep their type. `generation`: defaults for sampling, `step`: how long it was trained; both plain values.
+    """
+    from safetensors.torch import save_file
+
+    shape = gpt.shape.as_dict()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gpt.state_dict().items()}
+    tensors[EMBEDDING] = tensors[EMBEDDING][: gpt.shape.vocab_size].clone()  # a view would drag its padding along
+    _check_vocabulary(folder, shape, tokenizer)
+    folder = Path(folder)
+    if overwrite and folder.exists() and not (folder / CONFIG).exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder} is no model directory, and overwrite=true replaces nothing else; give another name")
+    with files.atomic_folder(folder, overwrite) as new:
+        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        config = {"format": FORMAT, "shape": shape, "step": step, "tokenizer": tokenizer.fingerprint}
+        files.write_json(new / CONFIG, {**config, "weights": {"sha256": files.sha256(new / WEIGHTS)}})
+        files.write_text(new / TOKENIZER, tokenizer.to_json())
+        files.write_json(new / GENERATION, generation or {})
+
+
+def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tokenizer]":
+    """The model, in eval mode, and its tokenizer, from any of
+
+    - a model directory
+    - a training checkpoint, a file `step_*.ckpt`
+    - a run directory: its `model/`, else its newest checkpoint
+
+    `verify` compares the weights with their checksums. They have the type that they have in the file.
+    """
+    import torch
+
+    from cngpt.model import GPT, Shape
+
+    path = _find(path)
+    if path.is_dir():
+        about, tensors, tokenizer = _read_folder(path, verify)
+        where = path / WEIGHTS
+    else:
+        if verify:
+            verify_checkpoint(path)
+        about, tensors = _read_checkpoint(path)
+        tokenizer = _tokenizer(path, about["tokenizer"])
+        where = path
+    try:
+        shape = Shape(**about["shape"])
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} describes no model that this cngpt knows ({_first_line(error)}); use the cngpt that wrote it"
+        ) from None
+    _check_vocabulary(path, about["shape"], tokenizer)
+
+    with torch.device("meta"):  # no memory, no random numbers
+        gpt = GPT(shape)
+    wanted = gpt.state_dict()
+    padding = wanted[EMBEDDING][shape.vocab_size :]
+    wanted[EMBEDDING] = wanted[EMBEDDING][: shape.vocab_size]
+    if path.is_file() and EMBEDDING in tensors:
+        tensors[EMBEDDING] = tensors[EMBEDDING][: shape.vocab_size]
+    _check_tensors(where, _shapes(wanted), _shapes(tensors))
+    tensors[EMBEDDING] = torch.cat([tensors[EMBEDDING], tensors[EMBEDDING].new_zeros(padding.shape)])
+    # copied, so that nothing depends on the file any more: training rotates its checkpoints
+    gpt.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in tensors.items()}, assign=True)
+    return gpt.eval(), tokenizer
+
+
+def header(path: str | Path) -> dict:
+    """What is known without reading weights: {"kind": "model" or "checkpoint", "path", "shape": {...}, "step": int or None,
+    "tokenizer": Tokenizer, "generation": {...}}. `path` as in `load`, or a checkpoint in pieces as FSDP writes it."""
+    meta = Path(path) / OF_PIECES
+    found = meta if meta.exists() else _find(path)
+    if found.is_dir():
+        config, generation = _config(found), found / GENERATION
+        about = {**config, "generation": _json(generation) if generation.exists() else {}}
+        tokenizer = _folder_tokenizer(found, config)
+    else:
+        about = _open_checkpoint(found)[KEY]
+        tokenizer = _tokenizer(found, about["tokenizer"])
+    kind = "model" if found.is_dir() else "checkpoint"
+    known = {"shape": dict(about["shape"]), "step": about.get("step"), "tokenizer": tokenizer}
+    place = found.parent if found == meta else found
+    return {"kind": kind, "path": str(place), **known, "generation": dict(about.get("generation") or {})}
+
+
+def newest(runs: str | Path) -> Path | None:
+    """The run directory under `runs` whose model or checkpoint was written last."""
+    runs = Path(runs)
+    folders = [run for run in runs.iterdir() if run.is_dir()] if runs.is_dir() else []
+    found = [(_written(what), run) for run in folders if (what := _of_run(run))]
+    return max(found)[1] if found else None
+
+
+def _find(path: str | Path) -> Path:
+    """The model directory or the checkpoint that `path` means."""
+    if files.is_remote(path):
+        raise UserError(f"{path} is not on this machine; copy it here first")
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no {path}; give a model directory, a run directory or a checkpoint step_*.ckpt")
+    if path.is_file() or (path / CONFIG).exists() or (path / WEIGHTS).exists():
+        return path
+    if found := _of_run(path):
+        return found
+    if pieces := [path] if path.suffix == ".ckpt" else sorted(path.glob("checkpoints/step_*.ckpt")):
+        raise UserError(f"{pieces[-1]} lies in pieces, as fsdp and deepspeed write it; give the model/ directory of its run")
+    raise UserError(f"{path} is no model: it has no {CONFIG}, no model/ and no checkpoints/step_*.ckpt")
+
+
+def _of_run(run: Path) -> Path | None:
+    # the step has a fixed number of digits, so the last name is the newest
+    newest = max((p for p in run.glob("checkpoints/step_*.ckpt") if p.is_file()), default=None)
+    model = run / "model"
+    if not (model / CONFIG).exists():
+        return newest
+    # a finished run that was resumed has a model/ of the earlier end until it ends again
+    step = _config(model).get("step")
+    return newest if newest and isinstance(step, int) and newest.name > f"step_{step:08d}.ckpt" else model
+
+
+def _written(what: Path) -> float:
+    return (what / CONFIG if what.suffix != ".ckpt" else what).stat().st_mtime
+
+
+def _read_folder(folder: Path, verify: bool) -> "tuple[dict, dict[str, Tensor], Tokenizer]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config, weights = _config(folder), folder / WEIGHTS
+    tokenizer = _folder_tokenizer(folder, config)
+    try:
+        if verify and files.sha256(weights) != config["weights"].get("sha256"):
+            raise UserError(
+                f"{weights} is damaged or changed: its sha256 is not the one in {CONFIG}; copy the model directory again"
+            )
+        return config, load_file(weights), tokenizer
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; copy the whole model directory again") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{weights} is damaged ({_first_line(error)}); copy the model directory again") from None
+
+
+def _folder_tokenizer(folder: Path, config: dict) -> Tokenizer:
+    path = folder / TOKENIZER
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; copy the whole model directory again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({_first_line(error)}); copy the model directory again") from None
+    tokenizer = _tokenizer(path, text)
+    if tokenizer.fingerprint != config["tokenizer"]:
+        raise UserError(f"{path} is not the one this model was trained with; copy the model directory again")
+    return tokenizer
+
+
+def _config(folder: Path) -> dict:
+    path = folder / CONFIG
+    config = _json(path)
+    version = config.get("format")
+    if not isinstance(version, int):
+        raise UserError(f"{path} was not written by cngpt (it names no format); give a model directory that cngpt wrote")
+    if version != FORMAT:
+        remedy = "update cngpt" if version > FORMAT else "load and save it with the cngpt that wrote it"
+        raise UserError(f"{path} has format {version}, this cngpt reads format {FORMAT}; {remedy}")
+    for key, kind in {"shape": dict, "weights": dict, "tokenizer": str}.items():
+        if not isinstance(config.get(key), kind):
+            raise UserError(f"{path} is damaged: {key} is missing; copy the model directory again")
+    return config
+
+
+def _json(path: Path) -> dict:
+    try:
+        value = files.read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; copy the whole model directory again") from None
+    except (ValueError, OSError) as error:  # not JSON, not UTF-8, not readable
+        raise UserError(f"{path} is damaged ({_first_line(error)}); copy the model directory again") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (no JSON object); copy the model directory again")
+    return value
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Raises UserError, naming the checkpoint before it, unless every byte of a checkpoint file is as it was written:
+    torch.load does not compare the checksums that torch.save writes."""
+    if path.is_dir():
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise _damaged(path, f"{damaged} is not what was written")
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise _damaged(path, _first_line(error)) from None
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    before = max((p for p in path.parent.glob("step_*.ckpt") if p.name < path.name), default=None)
+    remedy = f"the one before it is {before}" if before else "there is none before it in its folder"
+    return UserError(f"{path} is damaged or no checkpoint ({what}); {remedy}")
+
+
+def _open_checkpoint(path: Path) -> dict:
+    """The whole checkpoint; tensors stay on disk until they are used."""
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # RuntimeError, UnpicklingError, EOFError, ValueError ... by the kind of damage
+        raise _damaged(path, f"{type(error).__name__}: {_first_line(error)}") from None
+    about = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    if not (isinstance(about, dict) and {"shape", "tokenizer"} <= about.keys()):
+        raise UserError(f"{path} was not written by cngpt's training; give a step_*.ckpt of a run, or a model directory")
+    return checkpoint
+
+
+def _read_checkpoint(path: Path) -> "tuple[dict, dict[str, Tensor]]":
+    checkpoint = _open_checkpoint(path)
+    state = checkpoint.get("state_dict", {})
+    return checkpoint[KEY], {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+
+
+def _tokenizer(where: Path, text: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_json(text)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _check_vocabulary(where: str | Path, shape: dict, tokenizer: Tokenizer) -> None:
+    rows = shape["vocab_size"]
+    if tokenizer.vocab_size > rows:  # fewer are fine: gpt2-ml's 15 GB release has 21,130 rows for 21,128 tokens
+        raise UserError(
+            f"{where}: the model has {rows:,} rows, its tokenizer {tokenizer.vocab_size:,} tokens: they do not go together"
+        )
+
+
+def _shapes(tensors: "dict[str, Tensor]") -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _check_tensors(where: Path, wanted: dict[str, tuple], found: dict[str, tuple]) -> None:
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            came, want = (" x ".join(map(str, s[name])) if name in s else "absent" for s in (found, wanted))
+            raise UserError(f"{where}: tensor {name} is {came}, the model's shape wants {want}: they do not go together")
+
+
+def _first_line(error: BaseException) -> str:
+    return json.dumps(str(error).strip().split("\n")[0][:200], ensure_ascii=False)[1:-1]

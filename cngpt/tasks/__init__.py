@@ -1,0 +1,159 @@
+"""One function a task: a table of contents. Heavy imports wait until the task that needs them."""
+
+import json
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from cngpt.errors import ConfigError, UserError
+from cngpt.tasks.inputs import find_resume, first_process, plain, prepared, prompts_of, say, shape_of, tokenizer_of
+
+
+def train(cfg: DictConfig, typed: set[str]) -> None:
+    """Texts to shards where they are missing, shards to a trained model, in runs/<name>/."""
+    from cngpt import store
+    from cngpt.plan.flops import parameters
+    from cngpt.tokens.shards import Shards
+
+    folder = Path(cfg.paths.runs) / cfg.name
+    resume = find_resume(cfg, typed, folder)
+    begin = resume or (Path(cfg.init) if cfg.init else None)
+    head = store.header(begin) if begin else None
+    tokenizer = tokenizer_of(cfg, typed, head, begin)
+    settings = plain(cfg)
+    settings["model"] = shape_of(cfg, typed, head, begin)
+    if resume and head["step"] >= cfg.max_steps:
+        say(f"{folder} is at step {head['step']} of {cfg.max_steps} already: raise max_steps=..., or take another name=...")
+        return
+
+    shards = prepared(cfg, tokenizer)
+    tokens, rest = Shards(shards / "train").tokens, cfg.max_steps * cfg.tokens_per_step
+    size = parameters(vocab_size=tokenizer.vocab_size, **settings["model"])
+    say(f"{size:,} parameters; {tokens:,} training tokens in {shards}, read {rest / tokens:.2g} times over")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    if first_process():
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+
+    from cngpt.training.fit import fit
+
+    gpt = store.load(cfg.init)[0].train() if cfg.init and not resume else None
+    outcome = fit(settings, tokenizer, shards, folder, resume, gpt)
+    if outcome.interrupted:
+        say(f"stopped at step {outcome.step}; python run.py name={cfg.name} with the same options goes on")
+        return
+    loss, bits = outcome.metrics.get("val_loss"), outcome.metrics.get("val_bits_per_character")
+    if loss is not None:
+        say(f"step {outcome.step}: validation loss {loss:.3f} nats a token, {bits:.3f} bits a character")
+    say(f"run      {folder}   (config.yaml, samples.jsonl, loss.svg, checkpoints/)")
+    say(f"model    {folder / 'model'}   (python run.py task=generate ckpt={folder / 'model'})")
+    say(f"metrics  {folder / 'metrics.csv'}")
+
+
+def prepare(cfg: DictConfig, typed: set[str]) -> None:
+    """Raw texts to shards, with a report; inspect=N shows documents before and after instead."""
+    tokenizer = tokenizer_of(cfg, typed, None, None)
+    if cfg.inspect:
+        from cngpt.corpus.prepare import inspect
+
+        for raw, text, dropped in inspect(plain(cfg)["data"]["sources"], cfg.inspect, cfg.seed, cfg.prepare.min_chars):
+            print(
+                f"──── {raw.source} {raw.id}\n{raw.title}\n{raw.text}\n──── becomes\n{text if text is not None else f'(dropped: {dropped})'}\n"
+            )
+        return
+    print(prepared(cfg, tokenizer, again=cfg.overwrite))
+
+
+def tokenizer(cfg: DictConfig, typed: set[str]) -> None:
+    """A tokenizer trained on the texts of data=..."""
+    from cngpt.corpus.prepare import clean_texts
+    from cngpt.tokens import train as trainers
+
+    if not cfg.out:
+        raise ConfigError("out=... is needed: the folder to write tokenizer.json into")
+    out = Path(cfg.out)
+    if (out / "tokenizer.json").exists() and not cfg.overwrite:
+        raise ConfigError(f"out={out}: holds a tokenizer.json already; take another folder, or overwrite=true")
+    documents = clean_texts(plain(cfg)["data"]["sources"], min_chars=cfg.prepare.min_chars)
+    if cfg.kind == "bpe":
+        made = trainers.train_bpe(documents, cfg.vocab_size)
+    else:
+        made = trainers.train_wordpiece(documents, cfg.vocab_size, lowercase=cfg.lowercase)
+    out.mkdir(parents=True, exist_ok=True)
+    made.save(out / "tokenizer.json")
+    say(f"{out / 'tokenizer.json'}: {made.vocab_size:,} entries; train with it: tokenizer=bpe tokenizer.path={out}")
+
+
+def generate(cfg: DictConfig, typed: set[str]) -> None:
+    """Text from a trained model: a prompt, a file of prompts, or prompts typed one by one."""
+    from cngpt import store
+
+    path = Path(cfg.ckpt) if cfg.ckpt else store.newest(Path(cfg.paths.runs))
+    if path is None:
+        raise UserError(
+            f"nothing to generate from: no finished run in {cfg.paths.runs}; train one (python run.py) or give ckpt=<model directory>"
+        )
+    head = store.header(path)
+    shape_of(cfg, typed, head, path)
+    prompts = prompts_of(cfg)
+    out = Path(cfg.out) if cfg.out else None
+    if out and out.exists() and not cfg.overwrite:
+        raise ConfigError(f"out={out}: exists already; take another file, or overwrite=true")
+
+    from cngpt.generation import Engine, Sampling
+
+    sampling = Sampling(**plain(cfg)["generation"])
+    if not cfg.ckpt:
+        say(f"from {path}")
+    gpt, tokenizer = store.load(path, device=generation_device())
+    engine = Engine(gpt, tokenizer)
+    if prompts is None:
+        converse(engine, sampling)
+        return
+    rows = []
+    if cfg.n == len(prompts) == 1 and sys.stdout.isatty():
+        pieces = []
+        for piece in engine.stream(prompts[0], sampling):
+            pieces.append(piece)
+            print(piece, end="", flush=True)
+        print()
+        rows = [{"prompt": prompts[0], "text": "".join(pieces)}]
+    else:
+        for prompt, stories in zip(prompts, engine.generate(prompts, n=cfg.n, sampling=sampling), strict=True):
+            for i, story in enumerate(stories):
+                rows.append({"prompt": prompt, "text": story.text})
+                print(f"── {i + 1}\n{story.text}" if cfg.n > 1 else story.text, end="\n\n" if len(prompts) * cfg.n > 1 else "\n")
+    if out:
+        from cngpt import files
+
+        files.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def generation_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def converse(engine, sampling) -> None:
+    """Prompts typed by a person, each continued as it is written; an empty line or ctrl-D ends it."""
+    import dataclasses
+
+    say("type the beginning of a text; an empty line ends")
+    turn = 0
+    while True:
+        try:
+            prompt = input("> ").strip()
+        except EOFError:
+            return
+        if not prompt:
+            return
+        for piece in engine.stream(prompt, dataclasses.replace(sampling, seed=sampling.seed + turn)):
+            print(piece, end="", flush=True)
+        print("\n")
+        turn += 1
+
+
+TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate)}

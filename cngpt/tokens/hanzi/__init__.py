@@ -1,0 +1,1 @@
+"""The bundled tokenizer `hanzi`: tokenizer.json, and build.py that makes it."""

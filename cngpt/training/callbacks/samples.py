@@ -1,0 +1,66 @@
+"""The generation callback: every N steps a few fixed prompts go on, greedy and sampled."""
+
+import json
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from cngpt import files
+from cngpt.generation import Engine, Sampling
+from cngpt.training.callbacks.progress import Progress
+from cngpt.training.throughput import Stopwatch
+from cngpt.training.tracking import log_samples
+
+
+class Samples(pl.Callback):
+    """Texts go to the terminal, to samples.jsonl and to W&B. Every rank generates (a sharded model needs all of them),
+    rank 0 alone writes. Sampling draws from generators of its own, so training is the same with and without it."""
+
+    def __init__(
+        self,
+        path: Path,
+        tokenizer,
+        prompts: list[str],
+        every: int,
+        new_tokens: int,
+        sampling: dict,
+        progress: Progress,
+        stopwatch: Stopwatch,
+    ):
+        self.path, self.tokenizer, self.prompts, self.every = path, tokenizer, prompts, every
+        self.progress, self.stopwatch = progress, stopwatch
+        limits = {"max_new_tokens": new_tokens, "min_new_tokens": 0}
+        self.manners = {"greedy": Sampling(temperature=0.0, **limits), "sampled": Sampling(**{**sampling, **limits})}
+
+    def on_train_start(self, trainer, module) -> None:
+        if trainer.is_global_zero and self.path.exists():  # what comes after the step of a resume comes again
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= trainer.global_step]
+            if kept != lines:
+                files.write_text(self.path, "".join(kept))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        step = trainer.global_step
+        boundary = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.every and boundary and (step % self.every == 0 or step == trainer.max_steps) and not trainer.should_stop:
+            with self.stopwatch.pause():
+                self._sample(trainer, module.gpt, step)
+
+    def _sample(self, trainer, gpt, step: int) -> None:
+        rows = []
+        # generation meets ever new shapes: a compiled model would be compiled again for each
+        with trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
+            for manner, sampling in self.manners.items():
+                for prompt, stories in zip(
+                    self.prompts, Engine(gpt, self.tokenizer).generate(self.prompts, sampling=sampling), strict=True
+                ):
+                    rows.append({"step": step, "prompt": prompt, "manner": manner, "text": stories[0].text})
+        if not trainer.is_global_zero:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        log_samples(trainer.loggers, rows, step)
+        for row in rows:
+            text = row["text"].replace("\n", "⏎")
+            self.progress.console.print(f"  {step} {row['manner']}: {text}", markup=False, soft_wrap=True)

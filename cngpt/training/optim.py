@@ -1,0 +1,99 @@
+"""Optimizers: torch's AdamW and Adafactor, and the seed's own Adafactor."""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cngpt.errors import ConfigError
+from cngpt.model import GPT
+
+
+def build(gpt: GPT, name: str, lr: float, weight_decay: float, **options) -> Optimizer:
+    """An optimizer over two groups: matrices and embeddings decay, biases and norms do not."""
+    params = [p for p in gpt.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    if name == "adamw":
+        fused = all(p.device.type in ("cpu", "cuda") for p in params)
+        return torch.optim.AdamW(groups, lr=lr, betas=tuple(options["betas"]), eps=options["eps"], fused=fused)
+    if name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=lr, beta2_decay=options["beta2_decay"], d=options["clip_update"])
+    if name == "gpt2ml_adafactor":
+        parts = seed_tensors(gpt)
+        for group in groups:
+            group["parts"] = [parts.get(id(p), [[0, p.shape[0]]]) for p in group["params"]]
+        return Gpt2mlAdafactor(groups, lr=lr, beta2=options["beta2"], clip_update=options["clip_update"])
+    raise ConfigError(f"optim.name={name}: one of adamw, adafactor, gpt2ml_adafactor")
+
+
+def seed_tensors(gpt: GPT) -> dict[int, list[list[int]]]:
+    """By id of a parameter, the row ranges that are tensors of their own in the seed.
+
+    Its queries, keys and values are three tensors, ours one; and its embedding has no padding rows.
+    """
+    D, V = gpt.shape.width, gpt.shape.vocab_size
+    parts = {id(gpt.tok.weight): [[0, V]]}
+    for module in gpt.modules():
+        if isinstance(module, nn.Linear) and module.out_features == 3 * module.in_features:
+            parts[id(module.weight)] = parts[id(module.bias)] = [[0, D], [D, 2 * D], [2 * D, 3 * D]]
+    return parts
+
+
+class Gpt2mlAdafactor(Optimizer):
+    """The seed's Adafactor (optimization_adafactor.py, from Grover): a constant beta2 where Shazeer & Stern 2018 let it
+    grow, no scaling by the parameter's size, no first moment, weight decay added to the clipped update.
+
+    A group's `parts` lists for each parameter the row ranges treated as separate tensors (second moments, clipping).
+    """
+
+    EPS = 1e-30
+
+    def __init__(self, groups, lr: float, beta2: float = 0.999, clip_update: float = 1.0, weight_decay: float = 0.0):
+        super().__init__(
+            groups, {"lr": lr, "beta2": beta2, "clip_update": clip_update, "weight_decay": weight_decay, "parts": None}
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update of every parameter that has a gradient; returns what the closure returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for i, p in enumerate(group["params"]):
+                if p.grad is None:
+                    continue
+                parts = group["parts"][i] if group["parts"] else [[0, p.shape[0]]]
+                state = self.state[p]
+                if not state:
+                    self._start(state, p, parts)
+                for n, (first, end) in enumerate(parts):
+                    self._update(p[first:end], p.grad[first:end], state, n, group)
+        return loss
+
+    @staticmethod
+    def _start(state: dict, p: Tensor, parts: list) -> None:
+        for n, (first, end) in enumerate(parts):
+            if p.ndim == 2:
+                state[f"rows_{n}"] = p.new_zeros(end - first, dtype=torch.float32)
+                state[f"columns_{n}"] = p.new_zeros(p.shape[1], dtype=torch.float32)
+            else:
+                state[f"square_{n}"] = p.new_zeros(end - first, dtype=torch.float32)
+
+    def _update(self, p: Tensor, grad: Tensor, state: dict, n: int, group: dict) -> None:
+        grad = grad.float()
+        square, forget = grad.square() + self.EPS, 1 - group["beta2"]
+        if p.ndim == 2:
+            rows, columns = state[f"rows_{n}"], state[f"columns_{n}"]
+            rows.lerp_(square.mean(1), forget)
+            columns.lerp_(square.mean(0), forget)
+            update = grad * (rows / rows.mean() + self.EPS).rsqrt()[:, None] * (columns + self.EPS).rsqrt()
+        else:
+            state[f"square_{n}"].lerp_(square, forget)
+            update = grad * (state[f"square_{n}"] + self.EPS).rsqrt()
+        update /= (update.square().mean().sqrt() / group["clip_update"]).clamp(min=1.0)
+        update += group["weight_decay"] * p
+        p -= group["lr"] * update

@@ -1,0 +1,106 @@
+"""Where metrics go: metrics.csv always, Weights & Biases when asked; both go on where a resumed run goes on."""
+
+import csv
+import netrc
+import os
+import sys
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+COLUMNS = (
+    "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "mfu",
+    "val_loss", "val_perplexity", "val_bits_per_character", "seconds",
+)  # fmt: skip
+
+
+class MetricsCSV(Logger):
+    """`metrics.csv`, one row a logged step; rows beyond the step from which a run resumes are dropped, as they come again."""
+
+    def __init__(self, path: Path, first_step: int):
+        super().__init__()
+        self.path, self.first_step = path, first_step
+        self._started = False
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args, **kwargs) -> None:
+        """Settings are in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict, step: int | None = None) -> None:
+        if not self._started:
+            self._start()
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow({"step": step, **metrics})
+
+    def _start(self) -> None:
+        kept = []
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                kept = [
+                    row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) <= self.first_step
+                ]
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        temporary.replace(self.path)
+        self._started = True
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.csv, numbers as numbers and empty cells left out."""
+    with path.open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def has_key() -> bool:
+    """Whether W&B could log in by itself: a key in the environment or in ~/.netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def wandb_logger(folder: Path, name: str, settings: dict, config: dict) -> WandbLogger:
+    """A W&B run whose id is kept in `wandb_run_id`, so the same name goes on in the same run; says how to sync when offline."""
+    id_file = folder / "wandb_run_id"
+    run_id = id_file.read_text().strip() if id_file.exists() else None
+    mode = settings["mode"]
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    if run_id is None:
+        import secrets
+
+        run_id = secrets.token_hex(4)
+        if rank_zero_only.rank == 0:
+            id_file.write_text(run_id + "\n")
+    if mode == "offline" and rank_zero_only.rank == 0:
+        print(
+            f"wandb is offline (no key); to upload later: wandb login && wandb sync {folder}/wandb/offline-run-*", file=sys.stderr
+        )
+    os.environ.setdefault("WANDB_SILENT", "true")
+    return WandbLogger(
+        name=name, id=run_id, save_dir=folder, project=settings["project"], entity=settings["entity"], tags=settings["tags"],
+        mode=mode, resume="allow", config=config, settings={"console": "off"},
+    )  # fmt: skip
+
+
+@rank_zero_only
+def log_samples(loggers: list[Logger], rows: list[dict], step: int) -> None:
+    """Generated texts as a W&B table, where there is a W&B logger."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            columns = ["step", "prompt", "manner", "text"]
+            logger.log_text("samples", columns=columns, data=[[row[c] for c in columns] for row in rows], step=None)

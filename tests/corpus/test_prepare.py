@@ -1,0 +1,251 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cngpt.corpus import clean_texts, inspect, prepare
+from cngpt.errors import ConfigError, UserError
+from cngpt.tokens.shards import Shards
+from tests.corpus.fakes import CodePoints
+
+TOKENIZER = CodePoints()
+
+
+def corpus(folder, n, start=0):
+    folder.mkdir(exist_ok=True)
+    with open(folder / "a.jsonl", "w", encoding="utf-8") as file:
+        for i in range(start, start + n):
+            file.write(
+                json.dumps(
+                    {"title": f"第{i}篇", "text": f"这是第{i}篇文章的正文，写得不算短。\n第二段也有几个字。"}, ensure_ascii=False
+                )
+                + "\n"
+            )
+    return [{"reader": "files", "root": str(folder)}]
+
+
+def run(sources, out, **options):
+    return prepare(sources, out, TOKENIZER, progress=False, **options)
+
+
+def texts(folder):
+    shards = Shards(folder)
+    return [TOKENIZER.decode(shards.document(i)) for i in range(shards.documents)]
+
+
+def bytes_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "report.json"}
+
+
+def test_every_document_lands_once_in_train_or_valid_with_its_title_first(tmp_path):
+    report = run(corpus(tmp_path / "in", 500), tmp_path / "out", valid_fraction=0.1)
+    train, valid = texts(tmp_path / "out/train"), texts(tmp_path / "out/valid")
+    assert sorted(train + valid) == sorted(
+        f"第{i}篇\n这是第{i}篇文章的正文，写得不算短。\n第二段也有几个字。" for i in range(500)
+    )
+    assert 20 < len(valid) < 90
+    numbers = [int(re.search(r"\d+", text)[0]) for text in train]
+    assert sum(b < a for a, b in pairwise(numbers)) < 15  # the order of the source, but for the few that were held back
+    assert report["documents"] == {"read": 500, "kept": 500, "dropped": 0, "skipped": 0}
+    assert (
+        report["characters"]
+        == sum(map(len, train + valid))
+        == Shards(tmp_path / "out/train").characters + report["valid"]["characters"]
+    )
+    assert report["tokens"] == report["characters"] + 500
+    assert json.loads((tmp_path / "out/report.json").read_text()) == json.loads(json.dumps(report))
+    Shards(tmp_path / "out/train").verify()
+
+
+def test_a_document_stays_on_its_side_when_the_corpus_grows_or_is_copied(tmp_path):
+    run(corpus(tmp_path / "small", 300), tmp_path / "a", valid_fraction=0.1)
+    run(corpus(tmp_path / "large", 600) + corpus(tmp_path / "copy", 300), tmp_path / "b", valid_fraction=0.1)
+    small, large = set(texts(tmp_path / "a/valid")), set(texts(tmp_path / "b/valid"))
+    assert small <= large
+    assert not large & set(texts(tmp_path / "b/train"))
+
+
+@pytest.mark.parametrize(("documents", "expected"), [(1, (1, 0)), (2, (1, 1)), (3, (2, 1))])
+def test_tiny_corpora_get_one_document_for_validation(tmp_path, documents, expected):
+    run(corpus(tmp_path / "in", documents), tmp_path / "out", valid_fraction=1e-9)
+    assert (len(texts(tmp_path / "out/train")), len(texts(tmp_path / "out/valid"))) == expected
+
+
+def test_no_validation_is_made_when_none_is_asked_for(tmp_path):
+    run(corpus(tmp_path / "in", 5), tmp_path / "out", valid_fraction=0)
+    assert (len(texts(tmp_path / "out/train")), len(texts(tmp_path / "out/valid"))) == (5, 0)
+
+
+def test_the_shards_do_not_depend_on_processes_or_batches(tmp_path, monkeypatch):
+    sources = corpus(tmp_path / "in", 3000)
+    run(sources, tmp_path / "one", valid_fraction=0.05)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "BATCH_CHARACTERS", 5000)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "POOL_FROM", 0)
+    report = run(sources, tmp_path / "two", valid_fraction=0.05, processes=2)
+    assert report["documents"]["kept"] == 3000
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+
+
+def test_what_is_dropped_skipped_and_unknown_is_accounted_for(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "短"}\n{bad\n{"text": "够长的一行，里面有两个𠮷𠮷字。"}\n{"text": "另有一行够长的，<b>干净</b>。"}\n',
+        encoding="utf-8",
+    )
+    report = run([{"reader": "files", "root": str(tmp_path / "a.jsonl")}], tmp_path / "out", min_chars=5)
+    assert report["documents"] == {"read": 3, "kept": 2, "dropped": 1, "skipped": 1}
+    assert report["dropped"] == {"shorter than 5 characters": {"count": 1, "examples": ["a.jsonl:1: 短"]}}
+    assert report["skipped"] == {"bad JSON": {"count": 1, "examples": ["a.jsonl:2: {bad"]}}
+    assert report["changed"] == {"html_leftovers": 1}
+    assert report["unknown"]["characters"] == [("𠮷", 2)]
+    assert report["unknown"]["share"] == 2 / report["tokens"]
+    about = Shards(tmp_path / "out/train").manifest["report"]
+    assert about["skipped"] == report["skipped"]
+    assert about["settings"]["sources"] == [{"reader": "files", "root": str(tmp_path / "a.jsonl")}]
+
+
+def test_a_whole_folder_is_only_replaced_when_asked(tmp_path):
+    sources = corpus(tmp_path / "in", 5)
+    run(sources, tmp_path / "out")
+    with pytest.raises(UserError, match="overwrite=true"):
+        run(sources, tmp_path / "out")
+    corpus(tmp_path / "in", 7)
+    assert run(sources, tmp_path / "out", overwrite=True)["documents"]["kept"] == 7
+
+
+def test_overwriting_never_touches_a_folder_that_is_not_ours(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    with pytest.raises(UserError, match="not made by task=prepare"):
+        run(corpus(tmp_path / "in", 5), tmp_path / "home", overwrite=True)
+    assert os.listdir(tmp_path / "home") == ["thesis.txt"]
+
+
+def test_when_nothing_is_kept_the_reasons_are_said_and_nothing_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text('["no", "object"]\n' * 5)
+    with pytest.raises(UserError, match=r"nothing was kept.*not a JSON object \(5 times"):
+        run([{"reader": "files", "root": str(tmp_path / "in")}], tmp_path / "out")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    sources = corpus(tmp_path / "in", 50)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cngpt.tokens.shards.ShardWriter._flush", full)
+    with pytest.raises(UserError, match="no space left"):
+        run(sources, tmp_path / "out")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("options", "key"), [({"valid_fraction": 1.5}, "prepare.valid_fraction=1.5"), ({"processes": 0}, "prepare.processes=0")]
+)
+def test_impossible_settings_name_their_key(tmp_path, options, key):
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        run(corpus(tmp_path / "in", 5), tmp_path / "out", **options)
+
+
+ENDLESS = """
+import sys
+from pathlib import Path
+from cngpt.corpus import prepare
+from tests.corpus.fakes import CodePoints
+
+class Slow(CodePoints):
+    def encode_batch(self, texts):
+        import time
+        time.sleep(0.05)
+        return super().encode_batch(texts)
+
+if __name__ == "__main__":
+    module = sys.modules["cngpt.corpus.prepare"]
+    module.BATCH_CHARACTERS, module.POOL_FROM = 1000, 0
+    prepare([{"reader": "files", "root": sys.argv[1]}], Path(sys.argv[2]), Slow(), processes=int(sys.argv[3]), progress=False)
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_leaves_no_folder_and_no_worker_and_the_next_run_is_complete(tmp_path, processes):
+    sources, out = corpus(tmp_path / "in", 20_000), tmp_path / "out"
+    (tmp_path / "script.py").write_text(ENDLESS)
+    here = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "in"), str(out), str(processes)]
+    victim = subprocess.Popen(command, env=here, start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob(".out.*/train")) + list(tmp_path.glob(".out.*/.train.*/*.bin")) and time.monotonic() < deadline:
+        assert victim.poll() is None
+        time.sleep(0.02)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    assert not out.exists()
+    while _group_is_alive(victim.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _group_is_alive(victim.pid)
+    assert run(sources, out)["documents"]["kept"] == 20_000
+    assert sorted(os.listdir(tmp_path)) == ["in", "out", "script.py"]
+
+
+def _group_is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_inspecting_shows_the_same_documents_for_the_same_seed(tmp_path):
+    sources = corpus(tmp_path / "in", 50)
+    first, again = list(inspect(sources, 3, seed=1)), list(inspect(sources, 3, seed=1))
+    assert first == again
+    assert len({document.id for document, _, _ in first}) > 1
+    for document, text, reason in first:
+        assert text == f"{document.title}\n{document.text}"
+        assert reason == ""
+    assert all(text is None and "shorter" in reason for _, text, reason in inspect(sources, 2, min_chars=1000))
+
+
+def test_the_texts_for_a_tokenizer_are_the_clean_ones(tmp_path):
+    assert next(clean_texts(corpus(tmp_path / "in", 3))) == "第0篇\n这是第0篇文章的正文，写得不算短。\n第二段也有几个字。"
+
+
+def test_a_long_run_shows_a_bar_and_every_run_a_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "BAR_AFTER", -1.0)
+    prepare(corpus(tmp_path / "in", 100), tmp_path / "out", TOKENIZER, progress=True)
+    shown = capsys.readouterr().err
+    assert "preparing" in shown
+    assert "tokens per character" in shown
+
+
+def test_real_dirt_is_counted_and_never_stops_a_run(tmp_path, shared):
+    report = run([{"reader": "files", "root": str(shared("corpora/dev/dirty"))}], tmp_path / "out")
+    assert report["documents"]["kept"] == 171  # 150 markdown articles, 20 GB18030 files, a word list
+    assert {reason: what["count"] for reason, what in report["skipped"].items()} == {
+        "not a JSON object": 2016,  # weibo and common crawl are lists
+        "missing field": 400,
+        "other kind of file": 1,
+    }
+    assert all("\ufffd" not in text for text in texts(tmp_path / "out/train"))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.text(max_size=50), min_size=1, max_size=8))
+def test_any_text_at_all_can_be_prepared(tmp_path_factory, contents):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "in").mkdir()
+    (folder / "in" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in contents))
+    sources = [{"reader": "files", "root": str(folder / "in")}]
+    kept = list(clean_texts(sources, min_chars=1))
+    if kept:
+        run(sources, folder / "out", min_chars=1)
+        assert Shards(folder / "out/train").documents + Shards(folder / "out/valid").documents == len(kept)

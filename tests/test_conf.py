@@ -1,0 +1,103 @@
+"""conf/: everything composes, says what it is for, and tells the truth about numbers."""
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from cngpt.cli.help import choices, first_comment
+from cngpt.cli.main import register_resolvers
+from cngpt.plan.flops import parameters
+
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf"
+GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
+VOCABULARIES = {"bert": 21128, "clue": 8021, "mbert": 119547}
+GIVEN = ["data.root=texts", "init=model"]  # keys that a user must give where a choice has no default
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra():
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def stems(group: str) -> list[str]:
+    return [p.stem for p in choices(CONF / group)]
+
+
+def resolved(overrides: list[str]) -> dict:
+    return OmegaConf.to_container(compose("config", [*overrides, *GIVEN]), resolve=True)
+
+
+@pytest.mark.parametrize("group, choice", [(g, c) for g in GROUPS if g != "hydra" for c in stems(g)])
+def test_every_option_of_every_group_composes(group, choice):
+    assert resolved([f"{group}={choice}"])["max_steps"] > 0
+
+
+def test_all_pairs_of_model_trainer_and_data_compose():
+    groups = {g: stems(g) for g in ("model", "trainer", "data")}
+    for a, b in itertools.combinations(groups, 2):
+        for x, y in itertools.product(groups[a], groups[b]):
+            assert resolved([f"{a}={x}", f"{b}={y}"])
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_every_file_says_first_what_it_is_for_and_names_no_absolute_path(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[1 if "@package" in lines[0] else 0].startswith("# ") and len(first_comment(path)) > 10
+    assert not re.search(r"(?<![\w}:.])/(home|work|tmp|data|mnt|root)\b", "\n".join(lines).replace("override /", ""))
+
+
+@pytest.mark.parametrize("path", choices(CONF / "model"), ids=lambda p: p.stem)
+def test_parameter_counts_in_model_files_are_true(path):
+    from cngpt.model import GPT, Shape
+    from cngpt.tokens import load_tokenizer
+
+    sizes = VOCABULARIES | {"hanzi": load_tokenizer("hanzi").vocab_size}
+    shape = {k: v for k, v in resolved([f"model={path.stem}"])["model"].items() if k != "recipe"}
+    claims = re.findall(r"([\d,.]+)M parameters with (\w+)(?:, ([\d,.]+)M with (\w+))?", first_comment(path))
+    assert claims
+    for first, vocabulary, second, other in claims:
+        for number, name in ((first, vocabulary), (second, other)):
+            if number:
+                true = parameters(vocab_size=sizes[name], **shape) / 1e6
+                digits = len(number.partition(".")[2])
+                assert f"{true:,.{digits}f}" == number
+    if shape["width"] < 800:
+        assert GPT(Shape(**shape, vocab_size=8021)).num_parameters() == parameters(vocab_size=8021, **shape)
+
+
+def test_gpt2mls_sizes_are_gpt2mls(shared):
+    import json
+
+    for name, entry in json.loads(shared("golden/param_counts.json").read_text()).items():
+        size = resolved([f"model=gpt2ml_{name.split('_')[0]}"])["model"]
+        shape = {k: v for k, v in size.items() if k != "recipe"}
+        assert parameters(vocab_size=entry["config"]["vocab_size"], **shape) == entry["n_trainable_params"]
+        assert shape["initializer_range"] == entry["config"]["initializer_range"]
+
+
+def written_commands() -> list[tuple[str, str]]:
+    """Every `python run.py ...` in the README, experiments/, docs and comments of conf/."""
+    files = [ROOT / "README.md", *ROOT.glob("experiments/**/*.md"), *CONF.rglob("*.yaml"), ROOT / "cngpt/cli/help.py"]
+    found = []
+    for path in files:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            for command in re.findall(r"python run\.py((?: [^`#\n(;&|]*)?)", line):
+                command = re.split(r"\s{3,}| # ", command.strip())[0].rstrip(").,")
+                if command and "=..." not in command and "--" not in command:
+                    found.append((str(path.relative_to(ROOT)), command))
+    return found
+
+
+@pytest.mark.parametrize("where, command", written_commands())
+def test_written_commands_compose(where, command):
+    words = [re.sub(r"<[^>]*>", "x", w) for w in shlex.split(re.sub(r"<[^>]*>", "x", command)) if w != "-m"]
+    words = [re.sub(r"=([^\[\"']*),.*", r"=\1", w) for w in words]  # the first value of a sweep
+    assert resolved([w for w in words if "=" in w])
