@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from pathlib import Path
 
 from hydra import compose
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -55,6 +56,14 @@ NEEDS = {
 
 def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep: bool) -> None:
     """Raises ConfigError for the first thing that is wrong. `overrides` as typed; `choices` the group chosen for each."""
+    for key in ("init", "data.root"):
+        OmegaConf.select(cfg, key)  # raises where it is needed and not given
+    for o in overrides:
+        if o.startswith("+") and o[1:].partition("=")[0] not in choices:
+            raise ConfigError(f"{o}: nothing reads a key that conf/ does not have; python run.py --help lists them")
+    for key in ("ckpt", "init"):
+        if cfg[key] is not None and "://" not in str(cfg[key]) and not Path(str(cfg[key])).exists():
+            raise ConfigError(f"{key}={cfg[key]}: there is nothing of this name; a run directory, model directory or checkpoint")
     values = [o for o in overrides if not o.startswith("~") and o.partition("=")[0].lstrip("+").partition("@")[0] not in choices]
     types(cfg, [o for o in overrides if o not in values], [v.partition("=")[0].lstrip("+") for v in values])
     ranges(cfg)
@@ -108,7 +117,7 @@ def types(cfg: DictConfig, group_overrides: list[str], keys: list[str]) -> None:
     for key in keys:
         if key.startswith("hydra"):
             continue
-        before, now = OmegaConf.select(defaults, key, throw_on_missing=False), OmegaConf.select(cfg, key)
+        before, now = OmegaConf.select(defaults, key, throw_on_resolution_failure=False), OmegaConf.select(cfg, key)
         if (
             before is None
             or (now is None and key in NULL)

@@ -4,14 +4,19 @@ import re
 from pathlib import Path
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
-from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from cngpt.errors import nearest
+from cngpt.errors import ConfigError, nearest
 
-WHERE_FROM = {
+WHAT = {
     "data.root": "the folder, zip or file with the texts",
     "init": "a model directory or checkpoint to begin with",
 }
+
+
+def needed(key: str):
+    """The value of a key that the user must give."""
+    raise ConfigError(f"{key}=... is needed: {WHAT[key]}")
 
 
 def explain(error: Exception, conf: Path) -> str:
@@ -30,13 +35,8 @@ def explain(error: Exception, conf: Path) -> str:
             return unknown(found[1], conf)
         if found := re.search(r"Multiple values for ([^ .]+)\.", text):
             return f"{found[1]}: given more than once; a list of values needs -m (a sweep)"
-    if isinstance(error, MissingMandatoryValue | InterpolationToMissingValueError):
-        key = (
-            re.search(r"(?:Missing mandatory value: |target node: '?)([\w.]+)", text)
-            or re.search(r"full_key: ([\w.\[\]]+)", text)
-            or [None, "?"]
-        )[1]
-        return f"{key}=... is needed: {WHERE_FROM.get(key, 'this choice has no default for it')}"
+    if found := re.search(r"ConfigError raised while resolving interpolation: (.*?)(?: full_key: .*)?$", text):
+        return found[1]
     if isinstance(error, OmegaConfBaseException) and getattr(error, "full_key", None):
         return f"{error.full_key}: {text.split(' full_key:')[0]}"
     return text

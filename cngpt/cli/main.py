@@ -62,12 +62,14 @@ def one_line_errors(failed: list[str]):
 
 
 def register_resolvers() -> None:
-    """`${machine:key}`: what trainer=auto found here. `${bundled:path}`: a file of the package."""
+    """`${machine:key}`: what trainer=auto found here. `${bundled:path}`: a file of the package. `${needed:key}`: no default."""
     from omegaconf import OmegaConf
 
     from cngpt.cli import machine
+    from cngpt.cli.explain import needed
 
     OmegaConf.register_new_resolver("machine", machine.best, replace=True)
+    OmegaConf.register_new_resolver("needed", needed, replace=True)
     OmegaConf.register_new_resolver("bundled", lambda path: str(PACKAGE / path), replace=True)
 
 

@@ -35,12 +35,8 @@ def find_resume(cfg: DictConfig, typed: set[str], folder: Path) -> Path | None:
         raise ConfigError(
             "ckpt and init are both given: ckpt goes on with the optimizer's state, init begins afresh with the weights"
         )
-    if cfg.init and not Path(cfg.init).exists():
-        raise ConfigError(f"init={cfg.init}: there is nothing of this name")
     if cfg.ckpt:
         path = Path(cfg.ckpt)
-        if not path.exists():
-            raise ConfigError(f"ckpt={path}: there is nothing of this name")
         if (path / "config.json").exists():
             raise ConfigError(
                 f"ckpt={path}: a model directory has no optimizer state to go on from; begin with its weights: init={path}"

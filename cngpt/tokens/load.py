@@ -1,7 +1,9 @@
 """A tokenizer by name or by path."""
 
+import socket
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from cngpt.errors import UserError, nearest
 from cngpt.tokens.tokenizer import Tokenizer
@@ -103,12 +105,19 @@ def _read(path: Path, name: str) -> str:
 
 
 def _from_hub(name: str) -> Path:
+    repository = KNOWN[name].hub
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-        return Path(hf_hub_download(KNOWN[name].hub, "vocab.txt"))
+        cached = try_to_load_from_cache(repository, "vocab.txt")
+        if isinstance(cached, str):
+            return Path(cached)
+        # asked first, because hf_hub_download tries for half a minute where there is no network
+        host = urlsplit(constants.ENDPOINT)
+        socket.create_connection((host.hostname, host.port or 443), timeout=5).close()
+        return Path(hf_hub_download(repository, "vocab.txt"))
     except Exception as error:
         raise UserError(
             f"tokenizer {name} needs a vocabulary: tokenizer.vocab=<vocab.txt>"
-            f" (fetching {KNOWN[name].hub} from the Hugging Face hub failed: {type(error).__name__})"
+            f" (fetching {repository} from the Hugging Face hub failed: {type(error).__name__})"
         ) from None

@@ -58,7 +58,9 @@ class MetricsCSV(Logger):
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv, numbers as numbers and empty cells left out."""
+    """The rows of a metrics.csv, numbers as numbers and empty cells left out; none where nothing was logged yet."""
+    if not path.exists():
+        return []
     with path.open(newline="") as file:
         return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
@@ -91,10 +93,20 @@ def wandb_logger(folder: Path, name: str, settings: dict, config: dict) -> Wandb
             f"wandb is offline (no key); to upload later: wandb login && wandb sync {folder}/wandb/offline-run-*", file=sys.stderr
         )
     os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(
-        name=name, id=run_id, save_dir=folder, project=settings["project"], entity=settings["entity"], tags=settings["tags"],
-        mode=mode, resume="allow", config=config, settings={"console": "off"},
-    )  # fmt: skip
+    logger = WandbLogger(
+        name=name,
+        id=run_id,
+        save_dir=folder,
+        project=settings["project"],
+        entity=settings["entity"],
+        tags=settings["tags"],
+        mode=mode,
+        resume="allow",
+        config=config,
+        settings={"console": "off"},
+    )
+    logger._wandb_init.pop("anonymous")  # Lightning always passes it, wandb warns of it
+    return logger
 
 
 @rank_zero_only

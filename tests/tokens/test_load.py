@@ -154,7 +154,12 @@ def test_what_cannot_be_is_refused_with_a_remedy(tmp_path, monkeypatch):
 def test_a_known_vocabulary_is_fetched_by_name(tmp_path, monkeypatch):
     path = vocab_file(tmp_path, [*SMALL, *(f"##x{n}" for n in range(21_128 - len(SMALL)))])
     asked = []
-    hub = types.SimpleNamespace(hf_hub_download=lambda repository, file: asked.append((repository, file)) or str(path))
+    hub = types.SimpleNamespace(
+        constants=types.SimpleNamespace(ENDPOINT="https://hub.example"),
+        try_to_load_from_cache=lambda repository, file: None,
+        hf_hub_download=lambda repository, file: asked.append((repository, file)) or str(path),
+    )
+    monkeypatch.setattr("socket.create_connection", lambda *a, **k: types.SimpleNamespace(close=lambda: None))
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert load_tokenizer("bert").vocab_size == 21_128
     assert asked == [("google-bert/bert-base-chinese", "vocab.txt")]

@@ -173,7 +173,7 @@ def test_too_little_text_for_one_window_says_so(train, settings):
 
 def test_bf16_compile_and_activation_checkpointing_train(train, settings):
     options = {"trainer__precision": "bf16-mixed", "trainer__activation_checkpointing": True}
-    folder, outcome = train(settings, "run", max_steps=30, schedule__total_steps=30, **options)
+    folder, _outcome = train(settings, "run", max_steps=30, schedule__total_steps=30, **options)
     assert losses(folder)[-1] < losses(folder)[0] - 0.5
 
 

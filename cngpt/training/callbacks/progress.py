@@ -44,7 +44,7 @@ class Progress(pl.callbacks.ProgressBar):
         elif (
             self._on
             and trainer.is_global_zero
-            and step != self._printed
+            and step not in (0, self._printed)
             and (step % self.metrics.every == 0 or step == trainer.max_steps)
         ):
             speed, left = self.metrics.latest.get("tokens_per_second"), ""

@@ -1,6 +1,7 @@
 """How a model is spread over devices: the preset's `strategy` to Lightning's object, and what the module does for it."""
 
 import pytorch_lightning as pl
+import torch
 
 from cngpt.errors import ConfigError
 
@@ -19,7 +20,9 @@ def build(settings: dict):
     if name == "fsdp":
         from pytorch_lightning.strategies import ModelParallelStrategy
 
-        return ModelParallelStrategy(data_parallel_size="auto", tensor_parallel_size=1, process_group_backend=backend)
+        devices = settings["devices"] if settings["devices"] != "auto" else torch.accelerator.device_count()
+        world = devices * settings["num_nodes"]  # Lightning's "auto" would cut each host's weights over the number of hosts
+        return ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1, process_group_backend=backend)
     if name.startswith("deepspeed_zero"):
         from pytorch_lightning.strategies import DeepSpeedStrategy
 

@@ -1,0 +1,100 @@
+"""What a user gets wrong ends in one line that names the key and the remedy, exit code 2, before torch is imported."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import ROOT, environment
+
+# the command as typed, what the line must hold
+WRONG = [
+    (["modle=tiny"], "modle: .*Did you mean model"),
+    (["model=tinny"], "model=tinny: no such choice; one of .*tiny"),
+    (["task=nothing"], "task=nothing: no such choice; one of .*generate.*prepare"),
+    (["max_step=3"], "max_step: .*Did you mean max_steps"),
+    (["optim.lt=3"], "optim.lt: .*Did you mean optim.lr"),
+    (["+foo=1"], r"\+foo=1: nothing reads"),
+    (["foo"], "foo: an option is written key=value"),
+    (["prompt=你好", "task=generate"], "prompt=你好: .*'prompt=\"你好\"'.*prompts_file"),
+    (["data=files", "data.root=我的文本"], "'data.root=\"我的文本\"'"),
+    (["optim.lr=fast"], "optim.lr=fast: a number is needed"),
+    (["seed=1.5"], "seed=1.5: a whole number is needed"),
+    (["overwrite=3"], "overwrite=3: true or false is needed"),
+    (["max_steps=null"], "max_steps=null: a whole number"),
+    (["max_steps=0"], "max_steps=0: must be above 0"),
+    (["seed=-1"], "seed=-1: must be 0 or more"),
+    (["generation.top_p=2"], "generation.top_p=2: must be from 0 to 1"),
+    (["generation.nucleus=foo"], "generation.nucleus=foo: one of usual, gpt2ml"),
+    (["logger.mode=on"], "logger.mode=on: one of"),
+    (["name=a/b"], "name=a/b"),
+    (["model.n_head=3"], "model.width=128 does not divide into model.n_head=3 heads; nearest n_head: 2, 4"),
+    (["tokens_per_step=10000"], "tokens_per_step=10000 does not divide by 1 devices x 256 tokens; nearest: 9984, 10240"),
+    (["tokens_per_step=100"], "tokens_per_step=100 does not divide .* nearest: 256$"),
+    (["trainer.micro_batch=5"], "tokens_per_step=8192 does not divide by 1 devices x 5 windows x 256 tokens; nearest: 7680, 8960"),
+    (["schedule.warmup_steps=300"], "schedule.warmup_steps=300: must be below schedule.total_steps=300"),
+    (["data=files"], "data.root=... is needed"),
+    (["data=files", "data.root=nowhere"], "data.root=nowhere is not there"),
+    (["data=thucnews", "data.root=nowhere"], "data.root=nowhere is not there.*THUCNews"),
+    (["experiment=finetune", "data.root=x"], "init=... is needed"),
+    (["ckpt=nowhere"], "ckpt=nowhere: there is nothing"),
+    (["init=nowhere"], "init=nowhere: there is nothing"),
+    (["trainer.devices=2", "trainer=cpu"], "trainer.strategy=single with 2 devices.*trainer=ddp"),
+    (["trainer=fsdp", "trainer.accelerator=cpu"], "fsdp on one device"),
+    (["trainer=deepspeed_zero2", "trainer.accelerator=cpu"], "needs deepspeed.*pip install"),
+    (["trainer=tpu_pod"], "needs torch_xla.*constraints-tpu"),
+    (["-m", "trainer=ddp", "trainer.accelerator=cpu", "seed=1,2"], "trainer.strategy=ddp with -m"),
+    (["seed=1,2"], "seed.*-m"),
+    (["task=generate", "prompt=a"], "nothing to generate from.*python run.py"),
+    (["task=generate", "prompts_file=nowhere"], "nothing to generate from|prompts_file=nowhere"),
+    (["task=tokenizer"], "out=... is needed"),
+    (["tokenizer=bert", "tokenizer.vocab=nowhere.txt"], "tokenizer bert: there is no nowhere.txt"),
+    (["tokenizer=bpe"], "tokenizer.path=... is needed"),
+]  # fmt: skip
+
+CODE = """
+import sys
+sys.path.insert(0, {root!r})
+from cngpt.cli import main
+code = main()
+assert "torch" not in sys.modules, "torch was imported"
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("arguments, line", WRONG, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+def test_a_mistake_is_one_line(arguments, line, tmp_path):
+    if "trainer=tpu_pod" in arguments or "trainer=deepspeed_zero2" in arguments:
+        package = "torch_xla" if "trainer=tpu_pod" in arguments else "deepspeed"
+        if __import__("importlib.util").util.find_spec(package):
+            pytest.skip(f"{package} is installed")
+    command = [sys.executable, "-c", CODE.format(root=str(ROOT)), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment(), stdin=subprocess.DEVNULL)
+    assert done.returncode == 2, done.stderr
+    errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    assert errors and re.search(line, errors[0]), done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_lists_tasks_groups_and_five_examples():
+    done = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True)
+    for word in ("task=train", "task=generate", "1.5b", "tpu_pod", "thucnews", "max_steps=", "Five examples"):
+        assert word in done.stdout
+    assert done.stdout.count("python run.py") >= 5
+
+
+def test_the_whole_configuration_is_shown_without_running_it(tmp_path):
+    command = [sys.executable, str(ROOT / "run.py"), "--cfg", "job", "model=1.5b", "trainer=tpu_pod", "data=gpt2ml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "n_layer: 48" in done.stdout and "strategy: xla" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pod_run_says_first_what_it_trains_on_and_for_how_long(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "model=1.5b", "trainer=tpu_pod"], cwd=tmp_path, capture_output=True, text=True
+    )
+    first = done.stderr.splitlines()[0]
+    assert "model=1.5b" in first and "data=sample" in first and "100,000 steps of 524,288 tokens" in first

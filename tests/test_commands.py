@@ -1,0 +1,186 @@
+"""Whole commands on the bundled sample, as a user types them: the first run, going on, killed, swept, spread out."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cngpt.training.tracking import read_metrics
+from tests.commands import ROOT, environment, run
+
+FAST = [
+    "model.n_layer=1",
+    "model.width=32",
+    "model.n_head=2",
+    "model.n_ctx=64",
+    "tokens_per_step=512",
+    "logger=csv",
+    "trainer=cpu",
+]
+FAST += ["schedule.warmup_steps=2", "schedule.total_steps=40", "callbacks.log_every=1", "callbacks.validation.windows=4"]
+FAST += ["callbacks.samples.every=0", "callbacks.checkpoint.every=4", "callbacks.checkpoint.keep=-1"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder in which one small run was made."""
+    folder = tmp_path_factory.mktemp("home")
+    done = run(*FAST, "name=first", "max_steps=12", cwd=folder)
+    for line in ("run      runs/first", "model    runs/first/model", "metrics  runs/first/metrics.csv"):
+        assert line in done.stderr
+    return folder
+
+
+def final(folder: Path, name: str, step: int) -> dict[str, torch.Tensor]:
+    return torch.load(folder / f"runs/{name}/checkpoints/step_{step:08d}.ckpt", weights_only=True)["state_dict"]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_prepares_trains_and_leaves_everything_in_its_folder(home):
+    found = {p.name for p in (home / "runs/first").iterdir()}
+    assert found == {"config.yaml", "checkpoints", "metrics.csv", "model", "loss.svg"}
+    assert {p.name for p in home.iterdir()} == {"runs", "data"}
+
+
+def test_the_same_name_is_finished_or_goes_on(home):
+    assert "already" in run(*FAST, "name=first", "max_steps=12", cwd=home).stderr
+    again = run(*FAST, "name=first", "max_steps=14", cwd=home)
+    assert "goes on from step 12" in again.stderr
+    assert [r["step"] for r in read_metrics(home / "runs/first/metrics.csv") if "loss" in r] == list(range(1, 15))
+
+
+def test_another_model_under_the_same_name_is_refused_and_nothing_is_lost(home):
+    before = sorted(p.name for p in (home / "runs/first").rglob("*"))
+    done = run("model=mini", "name=first", cwd=home, check=False)
+    assert done.returncode == 2 and "leave model= out" in done.stderr
+    assert sorted(p.name for p in (home / "runs/first").rglob("*")) == before
+
+
+def test_generate_takes_a_prompt_a_file_or_standard_input(home):
+    few = ["task=generate", "ckpt=runs/first", "generation.max_new_tokens=5"]
+    assert run(*few, 'prompt="双十一"', cwd=home).stdout.startswith("双十一")
+    (home / "prompts.txt").write_text("今天\n\n中国\n", encoding="utf-8")
+    from_file = run(*few, "prompts_file=prompts.txt", "n=2", "out=stories.jsonl", "overwrite=true", cwd=home)
+    rows = [json.loads(line) for line in (home / "stories.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [r["prompt"] for r in rows] == ["今天", "今天", "中国", "中国"] and all(r["text"] in from_file.stdout for r in rows)
+    assert run(*few, cwd=home, input="双十一\n").stdout == run(*few, 'prompt="双十一"', cwd=home).stdout
+    refused = run(*few, "prompts_file=prompts.txt", "out=stories.jsonl", cwd=home, check=False)
+    assert refused.returncode == 2 and "exists already" in refused.stderr
+
+
+def test_generate_finds_the_newest_run_by_itself(home):
+    assert "runs/first" in run("task=generate", 'prompt="春天"', "generation.max_new_tokens=3", cwd=home).stderr
+
+
+def test_a_fresh_start_from_given_weights(home):
+    done = run(*[o for o in FAST if not o.startswith("model.")], "init=runs/first", "name=tuned", "max_steps=4", cwd=home)
+    rows = read_metrics(home / "runs/tuned/metrics.csv")
+    first = read_metrics(home / "runs/first/metrics.csv")
+    assert rows[0]["loss"] < first[0]["loss"] - 0.5 and "step 4: validation loss" in done.stderr
+
+
+def test_prepare_shows_documents_before_and_after(home):
+    shown = run("task=prepare", "inspect=2", cwd=home).stdout
+    assert shown.count("──── becomes") == 2
+
+
+def test_prepare_refuses_to_replace_and_replaces_when_asked(home):
+    args = ["task=prepare", "prepare.out=mine"]
+    assert run(*args, cwd=home).stdout.strip() == "mine"
+    stamp = (home / "mine/train/manifest.json").stat().st_mtime_ns
+    assert run(*args, cwd=home).stdout.strip() == "mine"
+    assert (home / "mine/train/manifest.json").stat().st_mtime_ns == stamp
+    run(*args, "overwrite=true", cwd=home)
+    assert (home / "mine/train/manifest.json").stat().st_mtime_ns > stamp
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_a_tokenizer_of_ones_own_is_trained_and_trained_with(home, kind):
+    run("task=tokenizer", f"kind={kind}", "vocab_size=3000", f"out=tok_{kind}", cwd=home)
+    use = ["tokenizer=bpe", f"tokenizer.path=tok_{kind}", f"name=with_{kind}", "max_steps=3"]
+    run(*FAST, *use, cwd=home)
+    text = run("task=generate", f"ckpt=runs/with_{kind}", 'prompt="双十一"', "generation.max_new_tokens=3", cwd=home).stdout
+    assert text.startswith("双十一")
+    wrong = run(*FAST, "tokenizer=hanzi", f"ckpt=runs/with_{kind}/checkpoints/step_00000003.ckpt", cwd=home, check=False)
+    assert wrong.returncode == 2 and "another vocabulary" in wrong.stderr
+
+
+def test_a_sweep_runs_each_job_under_its_own_name(home):
+    run("-m", *FAST, "max_steps=2", "seed=1,2", "name=swept", "schedule.warmup_steps=1", cwd=home)
+    assert (home / "runs/swept-0/model").is_dir() and (home / "runs/swept-1/model").is_dir()
+    assert not same(final(home, "swept-0", 2), final(home, "swept-1", 2))
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=cwd, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(path: Path, step: int) -> None:
+    deadline = time.time() + 60
+    while time.time() < deadline:
+        if path.exists() and any(r.get("step", 0) >= step for r in read_metrics(path)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} never came")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_run_that_was_killed_or_stopped_goes_on_to_the_same_weights(home, number):
+    whole = [*FAST, "max_steps=30"]
+    if not (home / "runs/whole/model").exists():
+        run(*whole, "name=whole", cwd=home)
+    name = f"stopped_{number.name}"
+    process = start(*whole, f"name={name}", cwd=home)
+    wait_for_step(home / f"runs/{name}/metrics.csv", 6)
+    process.send_signal(number)
+    errors = process.communicate()[1]
+    if number != signal.SIGKILL:
+        assert process.returncode == 0 and "Traceback" not in errors
+        assert f"name={name} with the same options goes on" in errors
+    run(*whole, f"name={name}", cwd=home)
+    assert same(final(home, "whole", 30), final(home, name, 30))
+    losses = [[r["loss"] for r in read_metrics(home / f"runs/{n}/metrics.csv") if "loss" in r] for n in ("whole", name)]
+    assert losses[0] == losses[1]
+
+
+def test_wandb_runs_offline_without_a_key_and_keeps_its_id(home):
+    online = [o for o in FAST if o != "logger=csv"] + [
+        "name=tracked",
+        "callbacks.samples.every=2",
+        "callbacks.samples.new_tokens=2",
+    ]
+    done = run(*online, "max_steps=2", cwd=home)
+    assert "wandb is offline" in done.stderr and "wandb sync" in done.stderr
+    first = (home / "runs/tracked/wandb_run_id").read_text()
+    run(*online, "max_steps=4", cwd=home)
+    assert (home / "runs/tracked/wandb_run_id").read_text() == first
+    logs = list((home / "runs/tracked/wandb").glob("offline-run-*/*.wandb"))
+    assert len(logs) == 2 and all(first.strip() in p.name for p in logs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_two_processes_give_the_curve_of_one(home, trainer):
+    steps = [o for o in FAST if not o.startswith("trainer")] + ["max_steps=6", "callbacks.samples.every=3"]
+    steps += ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.compile=false"]
+    run(*steps, "trainer=cpu", "name=one", "overwrite=true", cwd=home)
+    two = ["trainer.devices=2", f"trainer={trainer}", f"name=two_{trainer}"]
+    run(*steps, *two, "max_steps=4", cwd=home)
+    run(*steps, *two, cwd=home)
+    for a, b in zip(
+        read_metrics(home / "runs/one/metrics.csv"), read_metrics(home / f"runs/two_{trainer}/metrics.csv"), strict=True
+    ):
+        assert a.get("loss", 0) == pytest.approx(b.get("loss", 0), abs=1e-3)
+        assert a.get("grad_norm", 0) == pytest.approx(b.get("grad_norm", 0), abs=1e-3)
+    text = run("task=generate", f"ckpt=runs/two_{trainer}", 'prompt="双十一"', "generation=greedy", cwd=home).stdout
+    assert text.startswith("双十一")
