@@ -28,7 +28,7 @@ FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER, GENERATION = "config.json", "model.safetensors", "tokenizer.json", "generation.json"
 EMBEDDING = "tok.weight"
 OF_PIECES = "meta.pt"  # Lightning's name for all but the tensors of a checkpoint that FSDP wrote in pieces
-KEY = "cngpt"  # in a training checkpoint: {"shape", "tokenizer", "generation", "step"}
+KEY = "cngpt"  # in a training checkpoint: {"shape", "tokenizer", "generation", "training", "step"}
 PREFIX = "gpt."  # of the model's tensors in a training checkpoint
 
 
@@ -108,7 +108,8 @@ def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tok
 
 def header(path: str | Path) -> dict:
     """What is known without reading weights: {"kind": "model" or "checkpoint", "path", "shape": {...}, "step": int or None,
-    "tokenizer": Tokenizer, "generation": {...}}. `path` as in `load`, or a checkpoint in pieces as FSDP writes it."""
+    "tokenizer": Tokenizer, "generation": {...}, "training": {...}}. `training` holds the settings that a resumed run must
+    keep, as keys and values (empty for a model directory). `path` as in `load`, or a checkpoint in pieces as FSDP writes it."""
     meta = Path(path) / OF_PIECES
     found = meta if meta.exists() else _find(path)
     if found.is_dir():
@@ -121,7 +122,8 @@ def header(path: str | Path) -> dict:
     kind = "model" if found.is_dir() else "checkpoint"
     known = {"shape": dict(about["shape"]), "step": about.get("step"), "tokenizer": tokenizer}
     place = found.parent if found == meta else found
-    return {"kind": kind, "path": str(place), **known, "generation": dict(about.get("generation") or {})}
+    rest = {key: dict(about.get(key) or {}) for key in ("generation", "training")}
+    return {"kind": kind, "path": str(place), **known, **rest}
 
 
 def newest(runs: str | Path) -> Path | None:

@@ -1,6 +1,7 @@
 """Whole commands on the bundled sample, as a user types them: the first run, going on, killed, swept, spread out."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -81,10 +82,61 @@ def test_generate_finds_the_newest_run_by_itself(home):
 
 
 def test_a_fresh_start_from_given_weights(home):
-    done = run(*[o for o in FAST if not o.startswith("model.")], "init=runs/first", "name=tuned", "max_steps=4", cwd=home)
+    done = run(
+        *[o for o in FAST if not o.startswith("model.")],
+        "init=runs/first",
+        "name=tuned",
+        "optim.lr=1e-3",
+        "max_steps=4",
+        cwd=home,
+    )
     rows = read_metrics(home / "runs/tuned/metrics.csv")
     first = read_metrics(home / "runs/first/metrics.csv")
     assert rows[0]["loss"] < first[0]["loss"] - 0.5 and "step 4: validation loss" in done.stderr
+
+
+def test_a_finished_run_without_its_model_gets_it(home):
+    run(*FAST, "name=cut_off", "max_steps=3", cwd=home)
+    (home / "runs/cut_off/model").rename(home / "runs/cut_off/elsewhere")
+    assert "already" in run(*FAST, "name=cut_off", "max_steps=3", cwd=home).stderr
+    for file in ("model.safetensors", "tokenizer.json", "generation.json", "config.json"):
+        assert (home / "runs/cut_off/model" / file).read_bytes() == (home / "runs/cut_off/elsewhere" / file).read_bytes()
+
+
+def test_ckpt_takes_a_run_and_goes_back_without_losing_what_came_later(home):
+    run(*FAST, "name=branch", "ckpt=runs/first", "max_steps=16", cwd=home)
+    assert "goes on from step" in run(*FAST, "name=branch", "ckpt=runs/first", "max_steps=18", cwd=home).stderr
+    run(*FAST, "name=branch", "ckpt=runs/branch/checkpoints/step_00000016.ckpt", "max_steps=17", cwd=home)
+    names = sorted(p.name for p in (home / "runs/branch/checkpoints").iterdir())
+    assert names == ["step_00000016.ckpt", "step_00000017.ckpt", "step_00000018.ckpt.set_aside"]
+
+
+@pytest.mark.parametrize("options, line", [
+    (["ckpt=runs/first", "seed=9"], "seed=9: .* was trained with seed=1"),
+    (["ckpt=runs/first", "optim=adafactor"], "optim.name=adafactor"),
+    (["ckpt=runs/first", "tokens_per_step=1024"], "tokens_per_step=1024"),
+    (["name=first", "ckpt=runs/first", "overwrite=true"], "overwrite=true would remove it"),
+    (["ckpt=runs/first/model"], "init=runs/first/model"),
+    (["init=runs/first"], "optim.lr=..., or experiment=finetune"),
+])  # fmt: skip
+def test_contradictions_with_a_checkpoint_are_one_line_and_lose_nothing(home, options, line):
+    before = sorted(p.name for p in (home / "runs").rglob("*"))
+    done = run(*[o for o in FAST if not o.startswith("model.")], "max_steps=40", *options, cwd=home, check=False)
+    assert done.returncode == 2 and re.search(line, done.stderr) and "Traceback" not in done.stderr
+    assert sorted(p.name for p in (home / "runs").rglob("*")) == before
+
+
+def test_a_models_own_way_of_sampling_is_the_default(home):
+    generation = home / "runs/first/model/generation.json"
+    kept = generation.read_text()
+    options = ["task=generate", "ckpt=runs/first/model", 'prompt="双十一"', "generation.max_new_tokens=5"]
+    try:
+        generation.write_text(json.dumps({**json.loads(kept), "temperature": 0.0}))
+        own = run(*options, cwd=home).stdout
+        assert own == run(*options[:-1], "generation=greedy", "generation.max_new_tokens=5", cwd=home).stdout
+        assert own != run(*options, "generation.temperature=3", cwd=home).stdout
+    finally:
+        generation.write_text(kept)
 
 
 def test_prepare_shows_documents_before_and_after(home):
@@ -114,7 +166,11 @@ def test_a_tokenizer_of_ones_own_is_trained_and_trained_with(home, kind):
 
 
 def test_a_sweep_runs_each_job_under_its_own_name(home):
-    run("-m", *FAST, "max_steps=2", "seed=1,2", "name=swept", "schedule.warmup_steps=1", cwd=home)
+    tracked = [o for o in FAST if o != "logger=csv"]
+    run("-m", *tracked, "max_steps=2", "seed=1,2", "name=swept", "schedule.warmup_steps=1", cwd=home)
+    ids = [(home / f"runs/swept-{i}/wandb_run_id").read_text().strip() for i in (0, 1)]
+    assert all(list((home / f"runs/swept-{i}/wandb").glob(f"offline-run-*/*{ids[i]}.wandb")) for i in (0, 1)) and ids[0] != ids[1]
+    assert not (home / "multirun.yaml").exists()
     assert (home / "runs/swept-0/model").is_dir() and (home / "runs/swept-1/model").is_dir()
     assert not same(final(home, "swept-0", 2), final(home, "swept-1", 2))
 
@@ -145,7 +201,7 @@ def test_a_run_that_was_killed_or_stopped_goes_on_to_the_same_weights(home, numb
     process.send_signal(number)
     errors = process.communicate()[1]
     if number != signal.SIGKILL:
-        assert process.returncode == 0 and "Traceback" not in errors
+        assert process.returncode == 128 + number and "Traceback" not in errors
         assert f"name={name} with the same options goes on" in errors
     run(*whole, f"name={name}", cwd=home)
     assert same(final(home, "whole", 30), final(home, name, 30))
@@ -171,7 +227,11 @@ def test_wandb_runs_offline_without_a_key_and_keeps_its_id(home):
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
 def test_two_processes_give_the_curve_of_one(home, trainer):
-    steps = [o for o in FAST if not o.startswith("trainer")] + ["max_steps=6", "callbacks.samples.every=3"]
+    steps = [o for o in FAST if not o.startswith("trainer")] + [
+        "max_steps=6",
+        "callbacks.samples.every=3",
+        "trainer.micro_batch=1",
+    ]
     steps += ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.compile=false"]
     run(*steps, "trainer=cpu", "name=one", "overwrite=true", cwd=home)
     two = ["trainer.devices=2", f"trainer={trainer}", f"name=two_{trainer}"]

@@ -133,7 +133,7 @@ def test_newest_is_the_run_that_was_written_last_among_those_that_hold_something
 
 def test_header_tells_shape_step_and_tokenizer_of_all_three_kinds(gpt, folder, tmp_path):
     path = write_checkpoint(tmp_path / "run/checkpoints/step_00000003.ckpt", gpt)
-    known = {"shape": gpt.shape.as_dict()}
+    known = {"shape": gpt.shape.as_dict(), "training": {}}
     of_model = {"kind": "model", "path": str(folder), "step": 7, "generation": {"top_p": 0.5}, **known}
     of_checkpoint = {"kind": "checkpoint", "path": str(path), "step": 3, "generation": {"top_k": 5}, **known}
     for place, want in ((folder, of_model), (path, of_checkpoint), (tmp_path / "run", of_checkpoint)):

@@ -1,7 +1,7 @@
 """What this machine has, for trainer=auto and for checks; torch is imported only where there is something to ask it."""
 
 import functools
-import os
+import importlib.util
 import platform
 import re
 from pathlib import Path
@@ -22,7 +22,9 @@ def gpus() -> int:
 
 @functools.cache
 def tpus() -> int:
-    """TPU chips of this host."""
+    """TPU chips of this host that torch_xla can use; /dev/vfio alone may be any device that was passed through."""
+    if importlib.util.find_spec("torch_xla") is None:
+        return 0
     return len(list(Path("/dev").glob("accel[0-9]*"))) or len([p for p in Path("/dev").glob("vfio/*") if p.name.isdigit()])
 
 
@@ -71,8 +73,3 @@ def devices(accelerator: str, asked) -> int | None:
     if isinstance(asked, int):
         return asked
     return {"cpu": 1, "mps": 1, "gpu": gpus() or None}.get(accelerator)
-
-
-def local_rank() -> int:
-    """Above 0 in the processes that a launcher started beside the first one of a host."""
-    return int(os.environ.get("LOCAL_RANK", 0))

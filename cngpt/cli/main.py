@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def main() -> int:
-    """Runs the command in sys.argv; returns the exit code: 0, 2 for what the user can mend, 130 after ctrl-C."""
+    """Runs the command in sys.argv; returns the exit code: 0, 2 for what the user can mend, 130 after ctrl-C
+    (143 after SIGTERM)."""
     if any(a in ("-h", "--help") for a in sys.argv[1:]):
         from cngpt.cli import help
 
@@ -54,6 +55,13 @@ def one_line_errors(failed: list[str]):
 
     try:
         yield
+    except ValueError as error:  # how Hydra says that a group was given as null
+        if "CNGPT_DEBUG" in os.environ or "Config group override" not in str(error):
+            raise
+        failed.append(
+            f"{', '.join(a for a in sys.argv[1:] if a.endswith('=null'))}: a group takes the name of a choice, not null"
+        )
+        print("error: " + failed[-1], file=sys.stderr)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if "CNGPT_DEBUG" in os.environ:
             raise
@@ -80,7 +88,8 @@ def run(cfg) -> None:
     from omegaconf import open_dict
 
     from cngpt import tasks
-    from cngpt.cli import check, machine
+    from cngpt.cli import check
+    from cngpt.tasks import inputs
 
     hydra = HydraConfig.get()
     overrides, choices = list(hydra.overrides.task), dict(hydra.runtime.choices)
@@ -93,23 +102,27 @@ def run(cfg) -> None:
         elif sweep and "name" in typed:
             cfg.name = f"{cfg.name}-{hydra.job.num}"
     if cfg.task == "train":
-        if not machine.local_rank():
+        inputs.start_of(cfg, typed)  # the shape of a checkpoint goes before that of the configuration
+        if inputs.first_process():
             print(check.announcement(cfg, choices), file=sys.stderr)
         check.hardware(cfg)
     tasks.TASKS[cfg.task](cfg, typed)
 
 
 def run_name(cfg, choices: dict[str, str], job: int | None) -> str:
-    """Experiment or model, date and time; where several hosts must agree, a hash of the configuration instead of the time."""
+    """Experiment or model, date and time; where several processes were started by a launcher, whose clocks may differ, a
+    hash of the configuration instead of the time."""
     from omegaconf import OmegaConf
 
-    from cngpt.cli import machine
+    from cngpt.tasks.inputs import first_process
 
-    if machine.local_rank() and "CNGPT_NAME" in os.environ:
-        return os.environ["CNGPT_NAME"]  # a process beside the one that chose it
+    if not first_process() and "CNGPT_NAME" in os.environ:
+        return os.environ["CNGPT_NAME"]  # started by Lightning, beside the process that chose it
     base = choices.get("experiment") or choices["model"]
-    several = cfg.trainer.num_nodes > 1 or choices["trainer"] == "tpu_pod" or "TORCHELASTIC_RUN_ID" in os.environ
-    if several:
+    launched = (
+        any(key in os.environ for key in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE")) or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    )
+    if launched or cfg.trainer.num_nodes > 1 or choices["trainer"] == "tpu_pod":
         name = f"{base}-{hashlib.sha256(OmegaConf.to_yaml(cfg, sort_keys=True).encode()).hexdigest()[:8]}"
     else:
         name = f"{base}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

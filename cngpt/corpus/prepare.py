@@ -8,10 +8,12 @@
 
 import errno
 import hashlib
+import json
 import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -19,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
@@ -29,9 +31,9 @@ import numpy as np
 from cngpt import files
 from cngpt.corpus.clean import Cleaner, basic, name_of
 from cngpt.corpus.document import Document, Tally
-from cngpt.corpus.readers import open_source
+from cngpt.corpus.readers import Reader, open_source
 from cngpt.errors import ConfigError, UserError
-from cngpt.tokens.shards import SHARD_BYTES, ShardWriter, dtype_for
+from cngpt.tokens.shards import SHARD_BYTES, Shards, ShardWriter, dtype_for
 
 REPORT = "report.json"
 BATCH_CHARACTERS = 1 << 20  # about 3 MB of Chinese: the unit of work of a process
@@ -66,10 +68,11 @@ def prepare(
     """Writes `out` and returns its report.
 
     sources: mappings for readers.open_source. valid_fraction: of the documents, chosen by a hash of the clean text, so copies
-    of one text stay together; of two documents or more, one at least is kept aside. processes: 1 works in this one,
+    of one text stay together; of two documents or more, one at least is kept aside, and one at least is not. processes: 1 works in this one,
     as do more when there is little to read.
     progress: a bar and a closing table on stderr. Raises ConfigError for what the user typed, UserError where nothing is left,
-    the disk is full, or `out` exists (overwrite replaces it, but only a folder that was made here).
+    the disk is full, or `out` exists (overwrite replaces it, but only a folder that was made here). Where another process made
+    `out` meanwhile, whole, with the same settings and tokenizer, that folder stays and its report is returned.
     """
     if not 0 <= valid_fraction < 1:
         raise ConfigError(f"prepare.valid_fraction={valid_fraction} is not a share of the documents: 0 ... below 1")
@@ -85,6 +88,9 @@ def prepare(
     began = time.monotonic()
     account, skipped = Account(), Tally()
     rules = basic(min_chars)
+    settings = {"sources": [dict(source) for source in sources], "rules": [name_of(rule) for rule in rules]}
+    settings |= {"min_chars": min_chars, "valid_fraction": valid_fraction}
+    written = False
     try:
         with files.atomic_folder(out, overwrite) as new, Bar(size, progress) as bar:
             documents = (document for reader in readers for document in reader.documents(skipped, bar))
@@ -95,15 +101,21 @@ def prepare(
                         split.add(*document)
                 report = _report(account, skipped)
                 if not report["documents"]["kept"]:
-                    raise UserError(f"nothing was kept of {len(sources)} sources: {_reasons(report)}")
-                settings = {"sources": [dict(source) for source in sources], "rules": [name_of(rule) for rule in rules]}
-                settings |= {"min_chars": min_chars, "valid_fraction": valid_fraction}
+                    raise _nothing_kept(sources, report)
                 report |= split.close({"settings": settings, **report})
             report |= {"settings": settings, "processes": processes, "seconds": round(time.monotonic() - began, 2)}
             files.write_json(new / REPORT, report)
+            written = True
     except BrokenProcessPool:
         raise UserError("a worker process was killed, most likely for want of memory; try prepare.processes=1") from None
-    except OSError as error:
+    except (UserError, OSError) as error:
+        theirs = _made_meanwhile(out, settings, tokenizer) if written else None
+        if theirs is not None:
+            if progress:
+                print(f"{out} was made by another process meanwhile, with the same settings; that one is taken", file=sys.stderr)
+            return theirs
+        if isinstance(error, UserError):
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left on the disk of {out}; nothing was kept there") from None
         raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another folder") from error
@@ -112,33 +124,79 @@ def prepare(
     return report
 
 
-def clean_texts(sources: Sequence[Mapping], min_chars: int = 20) -> Iterator[str]:
-    """The clean text of every document kept: what a tokenizer is trained on."""
-    clean = Cleaner(basic(min_chars))
-    for source in sources:
-        for document in open_source(source).documents(Tally()):
+def _made_meanwhile(out: Path, settings: dict, tokenizer: Tokenizer) -> dict | None:
+    """The report of the folder that stands at `out`, if that is whole and was made with these settings and this tokenizer."""
+    try:
+        report = files.read_json(out / REPORT)
+        fingerprints = {Shards(out / part).fingerprint for part in ("train", "valid")}
+    except (UserError, OSError, ValueError, KeyError):
+        return None
+    same = report.get("settings") == json.loads(json.dumps(settings)) and fingerprints == {tokenizer.fingerprint}
+    return report if same else None
+
+
+def clean_texts(sources: Sequence[Mapping], min_chars: int = 20, progress: bool = True) -> Iterator[str]:
+    """The clean text of every document kept: what a tokenizer is trained on.
+
+    Raises at the call what `prepare` raises when there is nothing to read, or nothing is kept. progress: after the last text,
+    a table on stderr of what was kept and what was not.
+    """
+    readers = [open_source(source) for source in sources]
+    for reader in readers:
+        reader.size()
+    account, skipped = Account(), Tally()
+    texts = _clean_texts(readers, min_chars, account, skipped, progress)
+    first = next(texts, None)
+    if first is None:
+        raise _nothing_kept(sources, _report(account, skipped))
+    return chain([first], texts)
+
+
+def _clean_texts(readers: list[Reader], min_chars: int, account: "Account", skipped: Tally, progress: bool) -> Iterator[str]:
+    clean, began = Cleaner(basic(min_chars)), time.monotonic()
+    account.dropped = clean.dropped
+    for reader in readers:
+        for document in reader.documents(skipped):
+            account.counts["read"] += 1
             text = clean(document)
             if text is not None:
+                account.counts["kept"] += 1
+                account.counts["bytes"] += len(text.encode())
+                account.by_source[document.source, "kept"] += 1
+                account.by_source[document.source, "characters"] += len(text)
                 yield text
+    if progress and account.counts["kept"]:
+        show({**_report(account, skipped), "seconds": time.monotonic() - began})
 
 
-def inspect(sources: Sequence[Mapping], n: int, seed: int = 0, min_chars: int = 20) -> Iterator[tuple[Document, str | None, str]]:
+def inspect(
+    sources: Sequence[Mapping], n: int, seed: int = 0, min_chars: int = 20, progress: bool = True
+) -> Iterator[tuple[Document, str | None, str]]:
     """(raw document, clean text or None, why it was dropped) for n random documents.
 
     Random files, by size, then a random one of the first 1,000 documents in each: a look takes seconds, however large the corpus.
+    progress: at the end, on stderr, what was skipped in these files and why. ConfigError when there is nothing to read,
+    UserError when none of these files held a document.
     """
-    dice = random.Random(seed)
-    raws = [(reader, raw) for reader in map(open_source, sources) for raw in reader.raws(Tally())]
-    if not raws:
-        return
+    dice, skipped = random.Random(seed), Tally()
+    raws = [(reader, raw) for reader in map(open_source, sources) for raw in reader.found(skipped)]
     clean = Cleaner(basic(min_chars))
-    for reader, raw in dice.choices(raws, weights=[max(1, raw.size) for _, raw in raws], k=n):
-        documents = list(islice(reader.documents_of(raw, Tally()), 1000))
+    tallies, shown = {}, 0  # a file that is looked into twice counts once
+    for reader, raw in dice.choices(raws, weights=[max(1, raw.size) for _, raw in raws], k=n) if raws else ():
+        tally = tallies[reader.root, raw.name] = Tally()
+        documents = list(islice(reader.documents_of(raw, tally), 1000))
         if documents:
             document = dice.choice(documents)
             clean.reset()
             text = clean(document)
+            shown += 1
             yield document, text, ", ".join(clean.dropped.counts)
+    for tally in tallies.values():
+        skipped.merge(tally)
+    if n and not shown:
+        raise UserError(f"no document in {len(tallies)} of {len(raws)} files: {_reasons({'skipped': skipped.as_dict()})}")
+    if progress and skipped.counts:
+        _print_rows(_skipped_rows(skipped.as_dict()))
 
 
 @dataclass
@@ -231,30 +289,40 @@ class Split:
     """Writes train/ and valid/ below a folder. A document goes to valid when its hash lies below the fraction of 2**64.
 
     The lowest hash of all goes to valid in any case, unless it is the only document: small corpora get a validation set too.
-    So the document with the lowest hash so far is held back until a lower one comes.
+    So the document with the lowest hash so far is held back until a lower one comes. Likewise the highest one below the fraction
+    is held back until train has a document: if all lie below, train gets that one.
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, fraction: float, shard_bytes: int):
         about = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "fingerprint": tokenizer.fingerprint}
         self._writers = {part: ShardWriter(folder / part, shard_bytes=shard_bytes, **about) for part in ("train", "valid")}
         self._limit = int(fraction * 2**64)
-        self._held: tuple[int, np.ndarray, int] | None = None
-        self._alone = True
+        self._lowest: tuple[int, np.ndarray, int] | None = None
+        self._highest: tuple[int, np.ndarray, int] | None = None
+        self._alone, self._train_is_empty = True, True
 
     def add(self, hash: int, ids: np.ndarray, characters: int) -> None:
         document = (hash, ids, characters)
-        if self._held is None:
-            self._held = document
+        if self._lowest is None:
+            self._lowest = document
             return
         self._alone = False
-        if hash < self._held[0]:
-            document, self._held = self._held, document
-        self._write("valid" if document[0] < self._limit else "train", document)
+        if hash < self._lowest[0]:
+            document, self._lowest = self._lowest, document
+        if document[0] >= self._limit:
+            self._write("train", document)
+            return
+        if self._train_is_empty and (self._highest is None or document[0] > self._highest[0]):
+            document, self._highest = self._highest, document
+        if document is not None:
+            self._write("valid", document)
 
     def close(self, settings: dict) -> dict:
         """Finishes both folders; {train: {documents, tokens, characters}, valid: ..., and both together}."""
-        if self._held is not None:
-            self._write("train" if self._alone or not self._limit else "valid", self._held)
+        if self._highest is not None:
+            self._write("train" if self._train_is_empty else "valid", self._highest)
+        if self._lowest is not None:
+            self._write("train" if self._alone or not self._limit else "valid", self._lowest)
         manifests = {part: writer.close(settings) for part, writer in self._writers.items()}
         sizes = {
             part: {key: manifest[key] for key in ("documents", "tokens", "characters")} for part, manifest in manifests.items()
@@ -271,6 +339,7 @@ class Split:
 
     def _write(self, part: str, document: tuple[int, np.ndarray, int]) -> None:
         _, ids, characters = document
+        self._train_is_empty &= part != "train"
         self._writers[part].add([ids], [characters])
 
 
@@ -344,43 +413,55 @@ def _report(account: Account, skipped: Tally) -> dict:
     }
 
 
+def _nothing_kept(sources: Sequence[Mapping], report: dict) -> UserError:
+    return UserError(f"nothing was kept of {len(sources)} sources: {_reasons(report)}")
+
+
 def _reasons(report: dict) -> str:
-    found = {**report["skipped"], **report["dropped"]}
+    found = {**report["skipped"], **report.get("dropped", {})}
     parts = [f"{reason} ({what['count']:,} times, as in {what['examples'][:1]})" for reason, what in found.items()]
     return "; ".join(parts) or "the files are empty"
 
 
 def show(report: dict) -> None:
-    """The report as a short table on stderr."""
+    """The report as a short table on stderr; of texts that were not tokenized it has fewer lines."""
+    documents = report["documents"]
+    rows = [("documents read", f"{documents['read']:,}", f"{report['bytes'] / 1e6:.1f} MB in {report['seconds']:.1f} s")]
+    for name, size in report["sources"].items():
+        rows.append((f"  {name}", f"{size.get('kept', 0):,}", f"kept, {size.get('characters', 0):,} characters"))
+    for reason, what in report["dropped"].items():
+        rows.append((f"dropped: {reason}", f"{what['count']:,}", what["examples"][0]))
+    rows += _skipped_rows(report["skipped"])
+    if "train" in report:
+        for part in "train", "valid":
+            rows.append((part, f"{report[part]['documents']:,}", f"{report[part]['tokens']:,} tokens"))
+        rows.append(("characters", f"{report['characters']:,}", f"{report['tokens_per_character']:.3f} tokens per character"))
+        unknown = report["unknown"]
+        if unknown["tokens"]:
+            common = " ".join(f"{character} {number:,}" for character, number in unknown["characters"][:10])
+            rows.append(("[UNK]", f"{unknown['tokens']:,}", f"{unknown['share']:.3%} of tokens: {common}"))
+    _print_rows(rows)
+    if "train" in report and not report["valid"]["documents"] and documents["kept"] == 1:
+        print("valid is empty: the corpus is one document. Of a .txt, data.split=line or blank makes several.", file=sys.stderr)
+
+
+def _skipped_rows(skipped: dict) -> list[tuple[str, str, str]]:
+    return [(f"skipped: {reason}", f"{what['count']:,}", (what["examples"] or [""])[0]) for reason, what in skipped.items()]
+
+
+def _print_rows(rows: list[tuple[str, str, str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    documents, unknown = report["documents"], report["unknown"]
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, expand=True)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim", overflow="ellipsis", no_wrap=True, ratio=1)
-    table.add_row("documents read", f"{documents['read']:,}", f"{report['bytes'] / 1e6:.1f} MB in {report['seconds']:.1f} s")
-    for name, size in report["sources"].items():
-        table.add_row(f"  {name}", f"{size.get('kept', 0):,}", f"kept, {size.get('characters', 0):,} characters")
-    for reason, what in report["dropped"].items():
-        table.add_row(f"dropped: {reason}", f"{what['count']:,}", escape(what["examples"][0]))
-    for reason, what in report["skipped"].items():
-        table.add_row(f"skipped: {reason}", f"{what['count']:,}", escape(what["examples"][0]) if what["examples"] else "")
-    for part in "train", "valid":
-        table.add_row(part, f"{report[part]['documents']:,}", f"{report[part]['tokens']:,} tokens")
-    table.add_row("characters", f"{report['characters']:,}", f"{report['tokens_per_character']:.3f} tokens per character")
-    if unknown["tokens"]:
-        common = " ".join(f"{character} {number:,}" for character, number in unknown["characters"][:10])
-        table.add_row(
-            "[UNK]".replace("[", r"\["), f"{unknown['tokens']:,}", escape(f"{unknown['share']:.3%} of tokens: {common}")
-        )
-    console = Console(stderr=True)
-    console.print(table)
-    if not report["valid"]["documents"] and documents["kept"] == 1:
-        console.print("valid is empty: the corpus is one document. Of a .txt, data.split=line or blank makes several.")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(stderr=True).print(table)
 
 
 class Bar:

@@ -1,49 +1,62 @@
 """One function a task: a table of contents. Heavy imports wait until the task that needs them."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from cngpt.errors import ConfigError, UserError
-from cngpt.tasks.inputs import find_resume, first_process, plain, prepared, prompts_of, say, shape_of, tokenizer_of
+from cngpt.tasks.inputs import (
+    Start,
+    first_of_all,
+    plain,
+    prepared,
+    prompts_of,
+    run_folder,
+    say,
+    set_aside_later,
+    shape_of,
+    start_of,
+    tokenizer_of,
+)
 
 
 def train(cfg: DictConfig, typed: set[str]) -> None:
     """Texts to shards where they are missing, shards to a trained model, in runs/<name>/."""
-    from cngpt import store
     from cngpt.plan.flops import parameters
     from cngpt.tokens.shards import Shards
 
-    folder = Path(cfg.paths.runs) / cfg.name
-    resume = find_resume(cfg, typed, folder)
-    begin = resume or (Path(cfg.init) if cfg.init else None)
-    head = store.header(begin) if begin else None
-    tokenizer = tokenizer_of(cfg, typed, head, begin)
+    folder, start = run_folder(cfg), start_of(cfg, typed)
+    tokenizer = tokenizer_of(cfg, typed, start.head, start.path)
     settings = plain(cfg)
-    settings["model"] = shape_of(cfg, typed, head, begin)
-    if resume and head["step"] >= cfg.max_steps:
-        say(f"{folder} is at step {head['step']} of {cfg.max_steps} already: raise max_steps=..., or take another name=...")
+    settings["model"] = {"vocab_size": tokenizer.vocab_size, **shape_of(cfg, typed, start.head, start.path)}
+    if start.resume and start.head["step"] >= cfg.max_steps:
+        finished(folder, start, cfg.max_steps)
         return
 
     shards = prepared(cfg, tokenizer)
-    tokens, rest = Shards(shards / "train").tokens, cfg.max_steps * cfg.tokens_per_step
-    size = parameters(vocab_size=tokenizer.vocab_size, **settings["model"])
-    say(f"{size:,} parameters; {tokens:,} training tokens in {shards}, read {rest / tokens:.2g} times over")
+    tokens = Shards(shards / "train").tokens
+    passes = cfg.max_steps * cfg.tokens_per_step / max(1, tokens)
+    say(f"{parameters(**settings['model']):,} parameters; {tokens:,} training tokens in {shards}, read {passes:.2g} times over")
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    if first_process():
+    if cfg.overwrite and folder.exists() and first_of_all():
+        shutil.rmtree(folder)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    if start.resume and start.path.parent.resolve() == (folder / "checkpoints").resolve() and first_of_all():
+        set_aside_later(start)
+    if first_of_all():
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
 
     from cngpt.training.fit import fit
 
-    gpt = store.load(cfg.init)[0].train() if cfg.init and not resume else None
-    outcome = fit(settings, tokenizer, shards, folder, resume, gpt)
-    if outcome.interrupted:
-        say(f"stopped at step {outcome.step}; python run.py name={cfg.name} with the same options goes on")
-        return
+    resume, init = (start.path, None) if start.resume else (None, start.path)
+    outcome = fit(settings, tokenizer, shards, folder, resume, init)
+    if outcome.stopped_by is not None:
+        again = "the same options, without overwrite=true," if cfg.overwrite else "the same options"
+        say(f"stopped at step {outcome.step}; python run.py name={cfg.name} with {again} goes on")
+        raise SystemExit(128 + outcome.stopped_by)  # so that a scheduler, or a sweep, knows
     loss, bits = outcome.metrics.get("val_loss"), outcome.metrics.get("val_bits_per_character")
     if loss is not None:
         say(f"step {outcome.step}: validation loss {loss:.3f} nats a token, {bits:.3f} bits a character")
@@ -96,7 +109,7 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
             f"nothing to generate from: no finished run in {cfg.paths.runs}; train one (python run.py) or give ckpt=<model directory>"
         )
     head = store.header(path)
-    shape_of(cfg, typed, head, path)
+    shape_of(cfg, typed, head, path)  # a contradicting model= is an error here too
     prompts = prompts_of(cfg)
     out = Path(cfg.out) if cfg.out else None
     if out and out.exists() and not cfg.overwrite:
@@ -104,7 +117,10 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
 
     from cngpt.generation import Engine, Sampling
 
-    sampling = Sampling(**plain(cfg)["generation"])
+    chosen = plain(cfg)["generation"]
+    if "generation" not in typed:  # no group chosen: as the model's own generation.json has it, single keys apart
+        chosen |= {k: v for k, v in head["generation"].items() if f"generation.{k}" not in typed}
+    sampling = Sampling(**chosen)
     if not cfg.ckpt:
         say(f"from {path}")
     gpt, tokenizer = store.load(path, device=generation_device())
@@ -129,6 +145,17 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
         from cngpt import files
 
         files.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def finished(folder: Path, start: Start, max_steps: int) -> None:
+    """A run that has its steps already: says so, and writes its model/ if it was stopped before that."""
+    from cngpt import store
+
+    if not (folder / "model" / store.CONFIG).exists() or store.header(folder / "model")["step"] != start.head["step"]:
+        gpt, tokenizer = store.load(start.path)
+        options = {"generation": start.head["generation"], "step": start.head["step"], "overwrite": True}
+        store.save(folder / "model", gpt, tokenizer, **options)
+    say(f"{folder} is at step {start.head['step']} of {max_steps} already: raise max_steps=..., or take another name=...")
 
 
 def generation_device() -> str:

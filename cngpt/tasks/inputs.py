@@ -3,9 +3,9 @@
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +15,12 @@ from cngpt.errors import ConfigError, UserError
 
 def first_process() -> bool:
     """Whether this is the process of its host that prepares, writes and speaks."""
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))) == 0
+
+
+def first_of_all() -> bool:
+    """Whether this is the one process of all hosts that may remove something."""
+    return first_process() and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
 
 
 def say(text: str) -> None:
@@ -29,28 +34,81 @@ def plain(cfg: DictConfig) -> dict:
     return OmegaConf.to_container(cfg, resolve=True)
 
 
-def find_resume(cfg: DictConfig, typed: set[str], folder: Path) -> Path | None:
-    """The training checkpoint to go on from: ckpt=, or the newest under the same name."""
+@dataclass(frozen=True)
+class Start:
+    """What a training run begins with: nothing, the weights of `path`, or (`resume`) everything in the checkpoint `path`."""
+
+    path: Path | None = None
+    resume: bool = False
+    head: dict | None = None  # as store.header gives it
+
+
+def start_of(cfg: DictConfig, typed: set[str]) -> Start:
+    """From ckpt=, init= and what the run's own folder holds. Sets cfg.model to the shape that the checkpoint has.
+
+    Raises ConfigError where they contradict each other or the configuration.
+    """
+    from cngpt import store
+
     if cfg.ckpt and cfg.init:
         raise ConfigError(
             "ckpt and init are both given: ckpt goes on with the optimizer's state, init begins afresh with the weights"
         )
-    if cfg.ckpt:
-        path = Path(cfg.ckpt)
-        if (path / "config.json").exists():
-            raise ConfigError(
-                f"ckpt={path}: a model directory has no optimizer state to go on from; begin with its weights: init={path}"
-            )
-    if not folder.exists():
-        return Path(cfg.ckpt) if cfg.ckpt else None
+    folder = run_folder(cfg)
     if cfg.overwrite:
-        if first_process():
-            shutil.rmtree(folder)
-        return Path(cfg.ckpt) if cfg.ckpt else None
-    found = sorted((folder / "checkpoints").glob("step_*.ckpt"))
-    if found and cfg.ckpt:
-        raise ConfigError(f"ckpt={cfg.ckpt}: {folder} has checkpoints of its own; take another name=..., or overwrite=true")
-    return found[-1] if found else (Path(cfg.ckpt) if cfg.ckpt else None)
+        for key in ("ckpt", "init"):
+            if cfg[key] and Path(cfg[key]).resolve().is_relative_to(folder.resolve()):
+                raise ConfigError(f"{key}={cfg[key]}: overwrite=true would remove it with {folder}; take another name=...")
+    own = [] if cfg.overwrite else checkpoints(folder)
+    asked = checkpoint_of(Path(cfg.ckpt)) if cfg.ckpt else None
+    if asked and (not own or asked.parent.resolve() == own[-1].parent.resolve()):
+        start = Start(asked, True, store.header(asked))
+    elif own:
+        start = Start(own[-1], True, store.header(own[-1]))
+    elif cfg.init:
+        start = Start(Path(cfg.init), False, store.header(cfg.init))
+        if not any(key == "experiment" or key.startswith("optim") for key in typed):
+            raise ConfigError(f"init={cfg.init}: a rate is needed too: optim.lr=..., or experiment=finetune")
+    else:
+        return Start()
+    shape = shape_of(cfg, typed, start.head, start.path)
+    if start.resume:
+        for key, then in (start.head.get("training") or {}).items():
+            if (now := OmegaConf.select(cfg, key)) != then:
+                raise ConfigError(
+                    f"{key}={now}: {start.path} was trained with {key}={then}, and goes on with it only; init={start.path} begins afresh"
+                )
+    cfg.model = {**cfg.model, **shape}
+    return start
+
+
+def run_folder(cfg: DictConfig) -> Path:
+    return Path(cfg.paths.runs) / cfg.name
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole training checkpoints of a run, oldest first."""
+    return sorted((folder / "checkpoints").glob("step_*.ckpt"))
+
+
+def checkpoint_of(path: Path) -> Path:
+    """What ckpt= means for training: a checkpoint, or the newest one of a run directory."""
+    if (path / "config.json").exists():
+        raise ConfigError(
+            f"ckpt={path}: a model directory has no optimizer state to go on from; begin with its weights: init={path}"
+        )
+    if path.is_dir() and path.suffix != ".ckpt":
+        if not checkpoints(path):
+            raise ConfigError(f"ckpt={path}: holds no checkpoints/step_*.ckpt")
+        return checkpoints(path)[-1]
+    return path
+
+
+def set_aside_later(start: Start) -> None:
+    """Going back to an earlier checkpoint of the same run: the later ones keep their bytes under another name."""
+    for path in sorted(start.path.parent.glob("step_*.ckpt")):
+        if path.name > start.path.name:
+            path.rename(path.with_name(path.name + ".set_aside"))
 
 
 def tokenizer_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path | None):
@@ -75,23 +133,26 @@ def tokenizer_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path
 
 
 def shape_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path | None) -> dict:
-    """What `Shape` takes besides the vocabulary: of the checkpoint, where there is one; a contradicting model= is an error."""
+    """What `Shape` takes, the vocabulary left out where no checkpoint decides it. A contradicting model= is a ConfigError;
+    dropout may be chosen anew."""
     wanted = {k: v for k, v in plain(cfg)["model"].items() if k != "recipe"}
     if head is None:
         return wanted
-    own = {k: v for k, v in head["shape"].items() if k != "vocab_size"}
+    own = dict(head["shape"])
+    if "model.dropout" in typed:
+        own["dropout"] = wanted["dropout"]
     if any(key.split(".")[0] == "model" for key in typed):
-        for key, value in own.items():
-            if value != wanted[key] and (key in ("block", "n_ctx", "n_layer", "n_head", "width") or f"model.{key}" in typed):
+        for key in ("block", "n_ctx", "n_layer", "n_head", "width"):
+            if own[key] != wanted[key]:
                 raise ConfigError(
-                    f"model.{key}={wanted[key]}: {path} has {key}={value}; leave model= out, the shape comes from the checkpoint"
+                    f"model.{key}={wanted[key]}: {path} has {key}={own[key]}; leave model= out, the shape comes from the checkpoint"
                 )
-    cfg.model = {**cfg.model, **own}
     return own
 
 
 def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
     """The folder of shards for this data, cleaning and tokenizer; made now if it is missing."""
+    from cngpt.corpus.clean import VERSION
     from cngpt.tokens.shards import Shards
 
     data, options = plain(cfg)["data"], plain(cfg)["prepare"]
@@ -99,7 +160,8 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
         out = Path(options["out"])
     else:
         sources = [{**s, "root": str(Path(s["root"]).resolve())} for s in data["sources"]]
-        key = json.dumps([sources, data["valid_fraction"], options["min_chars"], tokenizer.fingerprint], ensure_ascii=False)
+        decides = [sources, data["valid_fraction"], options["min_chars"], VERSION, tokenizer.fingerprint]
+        key = json.dumps(decides, ensure_ascii=False)
         out = Path(cfg.paths.data) / f"{data['name']}-{tokenizer.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
     whole = (out / "train" / "manifest.json").exists() and (out / "valid" / "manifest.json").exists()
     if not first_process():
@@ -112,11 +174,17 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
             data["sources"], out, tokenizer, valid_fraction=data["valid_fraction"], min_chars=options["min_chars"],
             processes=processes, shard_bytes=options["shard_mb"] << 20, overwrite=again,
         )  # fmt: skip
-    found = Shards(out / "train").fingerprint
-    if found != tokenizer.fingerprint:
+    else:
+        say(f"{out} is there already; task=prepare overwrite=true makes it anew")
+    shards = Shards(out / "train")
+    if shards.fingerprint != tokenizer.fingerprint:
         raise UserError(
             f"{out} was made with another tokenizer than {tokenizer.name}: take another prepare.out=..., or task=prepare overwrite=true"
         )
+    made_of = [s.get("root") for s in shards.manifest["report"].get("sources", []) if isinstance(s, dict)]
+    wanted = [s["root"] for s in data["sources"]]
+    if options["out"] and made_of and [Path(r).name for r in made_of] != [Path(r).name for r in wanted]:
+        raise ConfigError(f"prepare.out={out}: was made of {', '.join(made_of)}, not of {', '.join(wanted)}; take another folder")
     return out
 
 
@@ -135,13 +203,16 @@ def prompts_of(cfg: DictConfig) -> list[str] | None:
     if cfg.prompts_file is None and sys.stdin.isatty():
         return None
     if cfg.prompts_file in (None, "-"):
-        lines = sys.stdin.read().splitlines()
+        text = sys.stdin.read()
     else:
         path = Path(cfg.prompts_file)
         if not path.is_file():
             raise ConfigError(f"prompts_file={path}: there is no such file")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    prompts = [line.strip() for line in lines if line.strip()]
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            text = path.read_text(encoding="gb18030", errors="replace")
+    prompts = [line.strip() for line in text.splitlines() if line.strip()]
     if not prompts:
         raise ConfigError("""prompts_file: no prompt in it; one a line, or 'prompt="双十一"'""")
     return prompts

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from cngpt import page, store
 from cngpt.errors import UserError
@@ -18,7 +19,7 @@ from cngpt.plan.flops import flops_per_token
 from cngpt.tokens import Tokenizer
 from cngpt.tokens.order import divide
 from cngpt.tokens.shards import Shards
-from cngpt.training import callbacks, checkpoint, strategies, tracking
+from cngpt.training import callbacks, strategies, tracking
 from cngpt.training.datamodule import ShardsDataModule
 from cngpt.training.module import GPTModule
 from cngpt.training.throughput import Stopwatch
@@ -29,26 +30,35 @@ class Outcome:
     """What a call of `fit` left behind."""
 
     step: int
-    interrupted: bool
+    stopped_by: int | None  # the signal that ended it before its last step
     metrics: dict[str, float]  # the newest value of each
 
 
-def fit(settings: dict, tokenizer: Tokenizer, shards: Path, folder: Path, resume: Path | None, gpt: GPT | None = None) -> Outcome:
+KEPT = ("seed", "tokens_per_step", "optim.name")  # which window is read when, and what the optimizer's state means
+
+
+def fit(
+    settings: dict, tokenizer: Tokenizer, shards: Path, folder: Path, resume: Path | None = None, init: Path | None = None
+) -> Outcome:
     """Trains until settings["max_steps"] in the run directory `folder`, which exists.
 
-    `settings` is the resolved configuration as plain values; `resume` a training checkpoint to go on from; `gpt` a model
-    to begin with, else one is drawn from settings["model"] and settings["seed"].
+    `settings` is the resolved configuration as plain values, settings["model"] what `Shape` takes. `resume` is a training
+    checkpoint to go on from, `init` any checkpoint or model directory to begin with; without either, weights are drawn from
+    settings["seed"].
     """
     quiet()
+    first_step = 0
     if resume:
         store.verify_checkpoint(resume)
+        first_step = store.header(resume)["step"]
     trainer_settings, every = settings["trainer"], settings["callbacks"]
     if trainer_settings["accelerator"] == "cpu":
         keep_freed_memory()
     train, valid = Shards(shards / "train"), Shards(shards / "valid")
     torch.manual_seed(settings["seed"])
-    if gpt is None:
-        gpt = GPT(Shape(**settings["model"], vocab_size=tokenizer.vocab_size)).init_weights()
+    gpt = GPT(Shape(**settings["model"])).init_weights()
+    if init:
+        gpt.load_state_dict(store.load(init)[0].state_dict())
     gpt.activation_checkpointing = trainer_settings["activation_checkpointing"]
     shape = gpt.shape
     if train.tokens <= shape.n_ctx:
@@ -56,10 +66,11 @@ def fit(settings: dict, tokenizer: Tokenizer, shards: Path, folder: Path, resume
             f"{shards / 'train'} holds {train.tokens} tokens, and one window needs {shape.n_ctx + 1}: more text is needed"
         )
     about = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": settings["generation"]}
+    about["training"] = {key: pick(settings, key) for key in KEPT}
     module = Module(gpt, settings["optim"], settings["schedule"], settings["seed"], trainer_settings["clip_norm"], about)
     module.sharded, module.compiled = trainer_settings["strategy"] == "fsdp", trainer_settings["compile"]
 
-    stopwatch, first_step = Stopwatch(), checkpoint.step_of(resume) if resume else 0
+    stopwatch = Stopwatch()
     metrics = callbacks.Metrics(
         every["log_every"],
         settings["tokens_per_step"],
@@ -115,17 +126,25 @@ def fit(settings: dict, tokenizer: Tokenizer, shards: Path, folder: Path, resume
         train, valid, shape.n_ctx, seed=settings["seed"], num_workers=trainer_settings["num_workers"],
         valid_windows=every["validation"]["windows"], valid_every=every["validation"]["every"], **batch,
     )  # fmt: skip
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    step = trainer.global_step
-    if not checkpoints.interrupted:
-        if step % every["validation"]["every"]:
-            trainer.validate(module, datamodule=data, verbose=False)
-        save_model(trainer, module, tokenizer, settings["generation"], folder / "model")
-    if trainer.is_global_zero:
-        page.loss_curve(tracking.read_metrics(folder / "metrics.csv"), folder / "loss.svg", title=settings["name"])
-        for logger in loggers:
-            logger.finalize("success")
-    return Outcome(step, checkpoints.interrupted, metrics.latest)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        step = trainer.global_step
+        if checkpoints.stopped_by is None:
+            if step % every["validation"]["every"]:
+                trainer.validate(module, datamodule=data, verbose=False)
+            save_model(trainer, module, tokenizer, settings["generation"], folder / "model")
+        if trainer.is_global_zero:
+            page.loss_curve(tracking.read_metrics(folder / "metrics.csv"), folder / "loss.svg", title=settings["name"])
+    finally:
+        tracking.close(loggers)
+    return Outcome(step, checkpoints.stopped_by, metrics.latest)
+
+
+def pick(settings: dict, key: str):
+    """settings["optim"]["name"] for "optim.name"."""
+    for part in key.split("."):
+        settings = settings[part]
+    return settings
 
 
 class Module(GPTModule):
@@ -143,16 +162,14 @@ class Module(GPTModule):
 
 def save_model(trainer: pl.Trainer, module: GPTModule, tokenizer: Tokenizer, generation: dict, folder: Path) -> None:
     """The model directory of a finished run; every rank must call it."""
-    state = {name: full(tensor) for name, tensor in trainer.strategy.lightning_module_state_dict().items()}
+    # gathers sharded weights tensor by tensor, to the first rank's memory alone
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(module.gpt, options=whole)
     if trainer.is_global_zero:
         gpt = GPT(module.gpt.shape)
-        gpt.load_state_dict({name.removeprefix("gpt."): tensor for name, tensor in state.items()})
+        gpt.load_state_dict(state)
         store.save(folder, gpt, tokenizer, generation, overwrite=True, step=trainer.global_step)
     trainer.strategy.barrier("model")
-
-
-def full(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def keep_freed_memory() -> None:

@@ -43,7 +43,8 @@ class GPTModule(pl.LightningModule):
         part = batch_idx % accumulate
         if self.gpt.shape.dropout:
             # a function of where we are, not of what ran before: a resumed run drops what the undisturbed one drops
-            torch.manual_seed(mix(mix(self.seed) ^ mix(self.global_step) ^ mix((self.global_rank << 20) + part)) >> 1)
+            # (nested: a plain XOR of three mixes would give (step 3, part 5) the seed of (step 5, part 3))
+            torch.manual_seed(mix(mix(mix(self.seed) ^ self.global_step) ^ ((self.global_rank << 20) + part)) >> 1)
         inputs, targets = batch
         loss = next_token_loss(self.gpt(inputs), targets)
         done = loss.detach() / accumulate
@@ -70,6 +71,16 @@ class GPTModule(pl.LightningModule):
         """Nats a target over all ranks; every rank must call it."""
         sums = self.trainer.strategy.reduce(self.val_sums, reduce_op="sum")
         return (sums[0] / sums[1]).item()
+
+    def on_train_start(self) -> None:
+        # A resumed run takes rate and decay as they are set now, not as the optimizer remembers them
+        optimizer, fresh = self.optimizers(use_pl_optimizer=False), optim.build(self.gpt, **self.optimizer_settings)
+        for scheduler in [self.lr_schedulers()]:
+            scheduler.base_lrs = [group["lr"] for group in fresh.param_groups]
+            factors = [curve(scheduler.last_epoch) for curve in scheduler.lr_lambdas]
+        for group, new, factor in zip(optimizer.param_groups, fresh.param_groups, factors, strict=True):
+            group |= {k: v for k, v in new.items() if k != "params"}
+            group |= {"initial_lr": new["lr"], "lr": new["lr"] * factor}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["cngpt"] = {**self.about, "step": self.global_step}

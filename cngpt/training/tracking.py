@@ -5,6 +5,7 @@ import netrc
 import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -70,7 +71,8 @@ def has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
+        host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+        return netrc.netrc().authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
@@ -89,9 +91,8 @@ def wandb_logger(folder: Path, name: str, settings: dict, config: dict) -> Wandb
         if rank_zero_only.rank == 0:
             id_file.write_text(run_id + "\n")
     if mode == "offline" and rank_zero_only.rank == 0:
-        print(
-            f"wandb is offline (no key); to upload later: wandb login && wandb sync {folder}/wandb/offline-run-*", file=sys.stderr
-        )
+        why = "" if settings["mode"] == "offline" or os.environ.get("WANDB_MODE") else " (no key)"
+        print(f"wandb is offline{why}; to upload later: wandb login && wandb sync {folder}/wandb/offline-run-*", file=sys.stderr)
     os.environ.setdefault("WANDB_SILENT", "true")
     logger = WandbLogger(
         name=name,
@@ -107,6 +108,14 @@ def wandb_logger(folder: Path, name: str, settings: dict, config: dict) -> Wandb
     )
     logger._wandb_init.pop("anonymous")  # Lightning always passes it, wandb warns of it
     return logger
+
+
+@rank_zero_only
+def close(loggers: list[Logger]) -> None:
+    """Ends the W&B run, so that the next job of a sweep begins its own."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 @rank_zero_only

@@ -25,14 +25,32 @@ def clean(text, title="", min_chars=0):
         ("他说 ， 好 。 （ 对 ） 《 书 》", "他说，好。（对）《书》"),
         ("He said “yes” to me, 然后 OK", "He said “yes” to me, 然后 OK"),
         (
-            "战国无双（）是，威尔特郡（，英文简称：）在，甲（，英语：A）和乙（注：丙）",
+            "战国无双（，）是，威尔特郡（，英文简称：）在，甲（，英语：A）和乙（注：丙）",
             "战国无双是，威尔特郡在，甲（英语：A）和乙（注：丙）",
         ),
-        ("曾炯()，字炯之。调用main()，然后", "曾炯，字炯之。调用main()，然后"),
+        ("舜天（；）据，松鸦（学名：），谢尔（法语：）是，层（，（，））层", "舜天据，松鸦，谢尔是，层层"),
     ],
 )
 def test_white_space_and_invisible_characters_become_plain(dirty, expected):
     assert clean(dirty) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "下列说法正确的是（）。",
+        "不属于（）？",
+        "注意（说明：）",
+        "调用函数()，得到",
+        "曾炯()，字炯之。",
+        "战国无双（）是",
+        "用逗号（，）和顿号（、）分开",
+        "成语（四个字：）",
+    ],
+)
+def test_blanks_calls_and_signs_in_brackets_stay(text):
+    assert clean(text) == text
+    assert clean(text.replace("（）", "（　　）")) == text
 
 
 @pytest.mark.parametrize(
@@ -44,6 +62,12 @@ def test_white_space_and_invisible_characters_become_plain(dirty, expected):
         ("A&amp;B&nbsp;&lt;C&gt;&#20013;&#x6587;&hellip;", "A&B <C>中文…"),
         ("二次&amp;nbsp;转义&amp;quot;", '二次 转义"'),
         ("&lt;p&gt;段&lt;/p&gt;", "段"),
+        ("标题\n&lt;div&gt;&lt;p&gt;一&amp;nbsp;二&lt;/p&gt;&lt;p&gt;三&lt;/p&gt;&lt;/div&gt;", "标题\n一 二\n三"),
+        ("“&lt;p&gt;段落&lt;/p&gt;”是HTML里的写法", "“<p>段落</p>”是HTML里的写法"),
+        ("&lt;p&gt;标签与&lt;br&gt;标签", "<p>标签与<br>标签"),
+        ("<p>换行写作&lt;br/&gt;。</p>", "换行写作<br/>。"),
+        ("<p>里 <p> 与 </p> 成对</p>", "里 <p> 与 </p> 成对"),
+        ("&notin;&region;&unknown;", "∉&region;&unknown;"),
     ],
 )
 def test_html_leftovers_go(dirty, expected):
@@ -57,6 +81,9 @@ def test_html_leftovers_go(dirty, expected):
         "List<String> 与 <T>、<用户名>",
         "《红楼梦》〈序〉",
         "用 <p> 标签分段",
+        "里 <p> 与 </p> 成对",
+        "用<em>和</em>强调，也写 <B> 粗体 </B> 字",
+        "选区 &region; 与 &notation;",
         "http://x.cn/?a=1&copy=2&reg=3",
         "AT&T; 和 R&D",
         "x << 2 >> 1 <- y",

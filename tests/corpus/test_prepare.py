@@ -79,6 +79,22 @@ def test_tiny_corpora_get_one_document_for_validation(tmp_path, documents, expec
     assert (len(texts(tmp_path / "out/train")), len(texts(tmp_path / "out/valid"))) == expected
 
 
+@pytest.mark.parametrize("start", range(6))
+def test_two_documents_are_one_for_training_and_one_for_validation(tmp_path, start):
+    run(corpus(tmp_path / "in", 2, start), tmp_path / "out", valid_fraction=0.9)
+    assert (len(texts(tmp_path / "out/train")), len(texts(tmp_path / "out/valid"))) == (1, 1)
+
+
+def test_train_gets_a_document_when_the_fraction_takes_all_in_whatever_order_they_come(tmp_path):
+    sources = corpus(tmp_path / "in", 30)
+    run(sources, tmp_path / "a", valid_fraction=1 - 1e-9)
+    lines = (tmp_path / "in/a.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "in/a.jsonl").write_text("".join(reversed(lines)), encoding="utf-8")
+    run(sources, tmp_path / "b", valid_fraction=1 - 1e-9)
+    assert len(texts(tmp_path / "a/valid")) == 29
+    assert texts(tmp_path / "a/train") == texts(tmp_path / "b/train") != []
+
+
 def test_no_validation_is_made_when_none_is_asked_for(tmp_path):
     run(corpus(tmp_path / "in", 5), tmp_path / "out", valid_fraction=0)
     assert (len(texts(tmp_path / "out/train")), len(texts(tmp_path / "out/valid"))) == (5, 0)
@@ -118,6 +134,43 @@ def test_a_whole_folder_is_only_replaced_when_asked(tmp_path):
         run(sources, tmp_path / "out")
     corpus(tmp_path / "in", 7)
     assert run(sources, tmp_path / "out", overwrite=True)["documents"]["kept"] == 7
+
+
+class Interrupted(CodePoints):
+    """Tokenizes after something else has happened."""
+
+    def __init__(self, meanwhile):
+        self.meanwhile = meanwhile
+
+    def encode_batch(self, texts):
+        self.meanwhile()
+        return super().encode_batch(texts)
+
+
+def test_a_whole_folder_that_another_process_made_meanwhile_is_taken(tmp_path, capsys):
+    sources, out, theirs = corpus(tmp_path / "in", 50), tmp_path / "out", []
+    report = prepare(sources, out, Interrupted(lambda: theirs.append(run(sources, out))))
+    assert report == json.loads(json.dumps(theirs[0]))
+    assert "made by another process meanwhile, with the same settings" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+
+
+@pytest.mark.parametrize("difference", ["settings", "tokenizer", "damage", "no report"])
+def test_any_other_folder_that_was_made_meanwhile_is_refused(tmp_path, difference):
+    sources, out = corpus(tmp_path / "in", 50), tmp_path / "out"
+
+    def meanwhile():
+        tokenizer = CodePoints()
+        if difference == "tokenizer":
+            tokenizer.fingerprint = "another"
+        prepare(sources, out, tokenizer, progress=False, min_chars=10 if difference == "settings" else 20)
+        if difference == "damage":
+            (out / "train/00000.bin").write_bytes(b"short")
+        elif difference == "no report":
+            (out / "report.json").unlink()
+
+    with pytest.raises(UserError, match="was made by another process meanwhile"):
+        prepare(sources, out, Interrupted(meanwhile), progress=False)
 
 
 def test_overwriting_never_touches_a_folder_that_is_not_ours(tmp_path):
@@ -219,6 +272,45 @@ def test_the_texts_for_a_tokenizer_are_the_clean_ones(tmp_path):
     assert next(clean_texts(corpus(tmp_path / "in", 3))) == "第0篇\n这是第0篇文章的正文，写得不算短。\n第二段也有几个字。"
 
 
+def test_the_texts_for_a_tokenizer_come_with_an_account_of_what_was_left_out(tmp_path, capsys):
+    sources = corpus(tmp_path / "in", 3)
+    (tmp_path / "in/b.jsonl").write_text('{bad\n{"text": "短"}\n', encoding="utf-8")
+    assert len(list(clean_texts(sources))) == 3
+    shown = capsys.readouterr().err
+    assert re.search(r"documents read +4 ", shown)
+    assert re.search(r"skipped: bad JSON +1 +b.jsonl:1: {bad", shown)
+    assert "dropped: shorter than 20 characters" in shown
+    list(clean_texts(sources, progress=False))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("look", [clean_texts, lambda sources: next(inspect(sources, 2))], ids=["clean_texts", "inspect"])
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("a.pdf", "x", ConfigError, r"data\.root=.* holds nothing to read\. Looked for"),
+        ("a.jsonl", "{bad\n" * 5, UserError, r"bad JSON \(5 times, as in \['a.jsonl:1: {bad'\]"),
+    ],
+)
+def test_a_folder_with_nothing_to_read_is_an_error_for_every_task(tmp_path, look, name, content, error, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=message):
+        look([{"reader": "files", "root": str(tmp_path)}])
+
+
+def test_texts_that_are_all_too_short_for_a_tokenizer_are_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"nothing was kept of 1 sources: shorter than 1000 characters \(3 times"):
+        clean_texts(corpus(tmp_path / "in", 3), min_chars=1000)
+
+
+def test_inspecting_says_what_was_skipped_once(tmp_path, capsys):
+    sources = corpus(tmp_path / "in", 3)
+    with open(tmp_path / "in/a.jsonl", "a") as file:
+        file.write("{bad\n")
+    assert len(list(inspect(sources, 4))) == 4
+    assert re.search(r"skipped: bad JSON +1 +a.jsonl:4", capsys.readouterr().err)
+
+
 def test_a_long_run_shows_a_bar_and_every_run_a_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "BAR_AFTER", -1.0)
     prepare(corpus(tmp_path / "in", 100), tmp_path / "out", TOKENIZER, progress=True)
@@ -245,7 +337,11 @@ def test_any_text_at_all_can_be_prepared(tmp_path_factory, contents):
     (folder / "in").mkdir()
     (folder / "in" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in contents))
     sources = [{"reader": "files", "root": str(folder / "in")}]
-    kept = list(clean_texts(sources, min_chars=1))
-    if kept:
+    try:
+        kept = list(clean_texts(sources, min_chars=1, progress=False))
+    except UserError:
+        with pytest.raises(UserError, match="nothing was kept"):
+            run(sources, folder / "out", min_chars=1)
+    else:
         run(sources, folder / "out", min_chars=1)
         assert Shards(folder / "out/train").documents + Shards(folder / "out/valid").documents == len(kept)

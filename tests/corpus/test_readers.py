@@ -85,6 +85,20 @@ def test_fields_are_guessed_or_given(tmp_path):
     assert read(tmp_path, text="other", title="content")[0] == [Document("一\n二", "文", "files", "a.jsonl:1")]
 
 
+def test_the_first_field_that_is_not_empty_is_taken(tmp_path):
+    records = [
+        {"text": None, "content": "甲"},
+        {"text": "", "content": "乙"},
+        {"text": 7, "body": "丙"},
+        {"text": " ", "正文": []},
+    ]
+    records = [{"title": None, "headline": "题", **record} for record in records]
+    (tmp_path / "a.jsonl").write_text(jsonl(*records), encoding="utf-8")
+    documents, tally = read(tmp_path)
+    assert [(d.title, d.text) for d in documents] == [("题", "甲"), ("题", "乙"), ("题", "丙")]
+    assert tally.counts == {"empty": 1}
+
+
 def test_what_is_broken_is_counted_by_reason_and_the_rest_is_read(tmp_path):
     good = jsonl({"text": "好的一行"}).encode()
     lines = [good, b"{broken\n", b'{"text": "\xff\xfe"}\n', b'["a", "list"]\n', b"3\n", jsonl({"text": " "}).encode(), b"\n"]
@@ -129,7 +143,30 @@ def test_a_damaged_archive_gives_what_it_held_and_is_counted(tmp_path, kind, dam
     documents, tally = read(tmp_path)
     assert documents[-1].text == "下一个文件照读。"
     assert tally.counts["broken archive"] + tally.counts["bad JSON"] + tally.counts["bad encoding"] >= 1
-    assert {d.text for d in documents[:-1]} <= {r["text"] for r in records}
+    found = [d.text for d in documents[:-1]]
+    assert set(found) <= {r["text"] for r in records}
+    assert len(found) >= {"truncated": 7_000, "flipped": 4_000, "garbage": 20_000}[damage]
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "array.json", "a.txt"])
+def test_a_small_archive_that_breaks_off_gives_its_beginning_in_every_format(tmp_path, kind, name):
+    records = [{"text": f"第{i}篇，{i * 7919 % 104729}，{'字' * (i % 7)}。"} for i in range(5_000)]
+    whole = json.dumps(records, ensure_ascii=False) if name == "array.json" else jsonl(*records)
+    compress = gzip.compress if kind == "gz" else zstandard.ZstdCompressor().compress
+    data = compress((whole if name != "a.txt" else "".join(r["text"] + "\n" for r in records)).encode())
+    (tmp_path / f"{name}.{kind}").write_bytes(data[: len(data) * 9 // 10])
+    documents, tally = read(tmp_path)
+    found = documents[0].text.split("\n") if name == "a.txt" else [d.text for d in documents]
+    assert found == [r["text"] for r in records[: len(found)]]
+    assert len(found) > 2_000
+    assert tally.counts == {"broken archive": 1}
+
+
+def test_gzip_members_one_after_another_and_padding_are_read(tmp_path):
+    parts = [gzip.compress(f"第{i}行\n".encode()) for i in range(3)]
+    (tmp_path / "a.txt.gz").write_bytes(b"".join(parts) + bytes(600))
+    assert texts(tmp_path, split="line") == ["第0行", "第1行", "第2行"]
 
 
 def test_a_damaged_zip_member_does_not_spoil_the_others(tmp_path):

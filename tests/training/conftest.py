@@ -30,9 +30,18 @@ def shards(tmp_path_factory, tokenizer) -> Path:
 
 
 @pytest.fixture
-def settings() -> dict:
+def settings(tokenizer) -> dict:
     """What `fit` takes: two layers, windows of 16 tokens, 8 windows a step."""
-    shape = {"block": "preln", "n_ctx": 16, "n_layer": 2, "n_head": 2, "width": 16, "dropout": 0.1, "initializer_range": 0.02}
+    shape = {
+        "block": "preln",
+        "vocab_size": tokenizer.vocab_size,
+        "n_ctx": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "width": 16,
+        "dropout": 0.1,
+        "initializer_range": 0.02,
+    }
     trainer = {
         "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "single", "precision": "32-true", "micro_batch": 4,
         "micro_batch_tokens": 64, "clip_norm": 1.0, "compile": False, "activation_checkpointing": False, "num_workers": 0,

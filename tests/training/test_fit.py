@@ -82,7 +82,7 @@ def test_the_generation_callback_leaves_training_untouched_bit_for_bit(train, se
 def test_the_loss_falls_and_a_run_directory_is_complete(train, settings):
     folder, outcome = train(settings, "run", max_steps=40, schedule__total_steps=40)
     assert losses(folder)[-1] < losses(folder)[0] - 1
-    assert outcome.step == 40 and not outcome.interrupted
+    assert outcome.step == 40 and outcome.stopped_by is None
     assert {"val_loss", "val_perplexity", "val_bits_per_character", "tokens_per_second"} <= outcome.metrics.keys()
     assert "mfu" not in outcome.metrics  # nothing made up for a CPU
     assert {p.name for p in folder.iterdir()} == {"checkpoints", "metrics.csv", "samples.jsonl", "model", "loss.svg"}
@@ -133,7 +133,7 @@ def test_a_signal_saves_the_last_whole_step_and_the_run_goes_on_from_it(train, s
 
     monkeypatch.setattr(Checkpoints, "on_train_batch_end", interrupted)
     part, outcome = train(settings, "part")
-    assert outcome.interrupted and outcome.step == 7 and not (part / "model").exists()
+    assert outcome.stopped_by == signal.SIGINT and outcome.step == 7 and not (part / "model").exists()
     monkeypatch.setattr(Checkpoints, "on_train_batch_end", heard)
     train(settings, "part", resume=checkpoint.listed(part / "checkpoints")[-1])
     assert same(weights(whole, 12), weights(part, 12))
@@ -175,6 +175,35 @@ def test_bf16_compile_and_activation_checkpointing_train(train, settings):
     options = {"trainer__precision": "bf16-mixed", "trainer__activation_checkpointing": True}
     folder, _outcome = train(settings, "run", max_steps=30, schedule__total_steps=30, **options)
     assert losses(folder)[-1] < losses(folder)[0] - 0.5
+
+
+def test_a_resumed_run_takes_the_rate_and_decay_that_are_set_now(train, settings):
+    part, _ = train(settings, "part", max_steps=5)
+    train(settings, "part", resume=part / "checkpoints/step_00000005.ckpt", optim__lr=1e-4, optim__weight_decay=0.0)
+    loaded = torch.load(part / "checkpoints/step_00000010.ckpt", weights_only=True)
+    assert [g["weight_decay"] for g in loaded["optimizer_states"][0]["param_groups"]] == [0.0, 0.0]
+    assert max(g["lr"] for g in loaded["optimizer_states"][0]["param_groups"]) <= 1e-4
+
+
+def test_a_signal_after_the_last_step_does_not_keep_the_run_from_its_model(train, settings, monkeypatch):
+    heard = Checkpoints.on_train_batch_end
+
+    def interrupted(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == trainer.max_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        heard(self, trainer, module, outputs, batch, batch_idx)
+
+    monkeypatch.setattr(Checkpoints, "on_train_batch_end", interrupted)
+    folder, outcome = train(settings, "run")
+    assert outcome.stopped_by is None and (folder / "model").is_dir()
+
+
+def test_dropout_of_no_two_places_is_the_same(train, settings, monkeypatch):
+    seeds = []
+    monkeypatch.setattr("cngpt.training.module.torch.manual_seed", lambda n: seeds.append(n))
+    train(settings, "run", max_steps=10, trainer__micro_batch=1)
+    drawn = [n for n in seeds if n != settings["seed"]]
+    assert len(drawn) == 80 == len(set(drawn))
 
 
 @pytest.mark.slow

@@ -35,12 +35,16 @@ class Reader:
     def read(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[Document]:
         raise NotImplementedError
 
+    def found(self, tally: Tally) -> list[Raw]:
+        """All of `raws`. ConfigError when there is nothing to read."""
+        raws = list(self.raws(tally))
+        if not raws:
+            raise ConfigError(f"data.root={self.root} holds nothing to read. Looked for: {self.layouts}.{self.origin}")
+        return raws
+
     def size(self) -> int:
         """Bytes on disk. ConfigError when there is nothing to read."""
-        sizes = [raw.size for raw in self.raws(Tally())]
-        if not sizes:
-            raise ConfigError(f"data.root={self.root} holds nothing to read. Looked for: {self.layouts}.{self.origin}")
-        return sum(sizes)
+        return sum(raw.size for raw in self.found(Tally()))
 
     def documents(self, tally: Tally, progress: Progress = lambda _: None) -> Iterator[Document]:
         """All documents. A file that breaks off gives what it held until then, and is counted."""
@@ -159,7 +163,7 @@ class NlpChineseCorpus(Reader):
 class Files(Reader):
     """Anyone's own texts: .txt, .jsonl and .json, also .gz, .zst or inside .zip.
 
-    text, title: fields of a json record; auto: the first of TEXT_FIELDS, TITLE_FIELDS that it has.
+    text, title: fields of a json record; auto: the first of TEXT_FIELDS, TITLE_FIELDS that is not empty.
     split: what one document is in a .txt: `file`, `line`, or `blank` (blocks between blank lines).
     """
 
@@ -190,36 +194,42 @@ class Files(Reader):
             return
         for number, record in records(raw, tally, progress):
             place = f"{raw.name}:{number}"
-            text = next((record[field] for field in self.text_fields if field in record), None)
+            values = [record[field] for field in self.text_fields if record.get(field) is not None]
+            text = next((value for value in values if _text(value).strip()), values[0] if values else None)
             if text is None:
                 wanted = " or ".join(self.text_fields)
                 tally.add("missing field", f"{place}: no {wanted} among {', '.join(map(str, record))}")
             elif not isinstance(text, str | list):
                 tally.add("field is no text", f"{place}: {text!r:.80}")
             else:
-                title = next((record[field] for field in self.title_fields if field in record), "")
-                yield Document(_text(text), _text(title), self.name, place)
+                title = next((title for field in self.title_fields if (title := _text(record.get(field))).strip()), "")
+                yield Document(_text(text), title, self.name, place)
 
     def _texts(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, str]]:
         """(number of its first line, text) of each document in a .txt."""
-        block, first, length = [], 1, 0
-        for number, line in lines(raw, tally, progress):
-            if self.split == "line":
-                if line.strip():
-                    yield number, line
-                continue
-            if (self.split == "blank" and not line.strip()) or length > TEXT_LIMIT:
-                if block:
-                    yield first, "\n".join(block)
-                block, length = [], 0
-            if not block:
-                if self.split == "blank" and not line.strip():
+        block, first, length, broken = [], 1, 0, None
+        try:
+            for number, line in lines(raw, tally, progress):
+                if self.split == "line":
+                    if line.strip():
+                        yield number, line
                     continue
-                first = number
-            block.append(line)
-            length += len(line) + 1
+                if (self.split == "blank" and not line.strip()) or length > TEXT_LIMIT:
+                    if block:
+                        yield first, "\n".join(block)
+                    block, length = [], 0
+                if not block:
+                    if self.split == "blank" and not line.strip():
+                        continue
+                    first = number
+                block.append(line)
+                length += len(line) + 1
+        except BROKEN as error:
+            broken = error
         if block:
             yield first, "\n".join(block)
+        if broken is not None:
+            raise broken
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,6 @@ Whatever is broken is counted in a Tally with its place, and left out.
 """
 
 import codecs
-import gzip
 import io
 import json
 import zipfile
@@ -80,18 +79,24 @@ def suffix(name: str) -> str:
 
 
 def stream(raw: Raw, progress: Progress) -> io.BufferedReader:
-    """The decompressed bytes; gzip and zstd are known by their first bytes, not by the name."""
-    metered = io.BufferedReader(_Metered(raw.open(), progress, raw.expansion), 1 << 18)
-    magic = metered.peek(4)[:4]
-    if magic[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.GzipFile(fileobj=metered), 1 << 20)
-    if magic == b"\x28\xb5\x2f\xfd":
-        return io.BufferedReader(_Zstd(metered), 1 << 20)
-    return metered
+    """The decompressed bytes up to the end, or to where the file breaks off: then `check` raises why.
+
+    (An error in the middle of `read` would take along all that this `read` had gathered.)
+    """
+    return io.BufferedReader(_Decompressed(io.BufferedReader(_Metered(raw.open(), progress, raw.expansion), 1 << 18)), 1 << 20)
+
+
+def check(file: io.BufferedReader) -> None:
+    """At the end of a stream: raises one of BROKEN where that was no proper end."""
+    if file.raw.broken is not None:
+        raise file.raw.broken
 
 
 def pieces(raw: Raw, tally: Tally, progress: Progress) -> Iterator[bytes]:
-    """The bytes in pieces of about PIECE, cut at line ends; lines beyond LIMIT are counted and left out."""
+    """The bytes in pieces of about PIECE, cut at line ends; lines beyond LIMIT are counted and left out.
+
+    A file that breaks off gives its lines until then; then one of BROKEN is raised.
+    """
     with stream(raw, progress) as file:
         while piece := file.read(PIECE):
             if not piece.endswith(b"\n"):
@@ -102,7 +107,10 @@ def pieces(raw: Raw, tally: Tally, progress: Progress) -> Iterator[bytes]:
                         rest = file.readline(LIMIT)
                     piece, rest = piece[: piece.rfind(b"\n") + 1], b""
                 piece += rest
+                if file.raw.broken is not None:
+                    piece = piece[: piece.rfind(b"\n") + 1]
             yield piece
+        check(file)
 
 
 def guess_encoding(data: bytes) -> str | None:
@@ -197,11 +205,12 @@ def _stream_of_json(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tupl
         tally.add("bad encoding", f"{raw.name}: neither UTF-8 nor GB18030")
         return
     decode, number, text, at = json.JSONDecoder().raw_decode, 0, "", 0
-    with io.TextIOWrapper(stream(raw, progress), "utf-8-sig" if encoding == "utf-8" else encoding) as file:
+    characters = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+    with stream(raw, progress) as file:
         wanted = 1 << 20
         try:
             while block := file.read(wanted):
-                text, at = text[at:] + block, 0
+                text, at = text[at:] + characters.decode(block), 0
                 while (start := _next_value(text, at)) < len(text):
                     try:
                         value, at = decode(text, start)
@@ -218,6 +227,7 @@ def _stream_of_json(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tupl
         except UnicodeDecodeError as error:
             tally.add("bad encoding", f"{raw.name}: after {number} records: {error.reason}")
             return
+        check(file)
     if at < len(text):
         tally.add("bad JSON", f"{raw.name}: after {number} records: {text[at : at + 80]}")
 
@@ -249,38 +259,62 @@ class _Metered(io.RawIOBase):
         super().close()
 
 
-class _Zstd(io.RawIOBase):
-    """Frames of zstd one after another. Unlike zstandard's own reader it tells a file that was cut off from one that ended."""
+class _Decompressed(io.RawIOBase):
+    """What is in the frames of zstd or gzip, one after another, known by their first bytes, not by the name; else the bytes as
+    they are. An error while reading is kept in `broken`, and ends the file.
+    """
 
     def __init__(self, file: io.BufferedReader):
-        self._file, self._frame, self._ready = file, None, b""
+        self._file, self._begin, self._frame = file, None, None
+        self._ready, self._rest = b"", b""
+        self._opened, self.broken = False, None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
-        while not self._ready:
-            data = self._file.read1(1 << 17)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("the zstd stream ends too early")
-                return 0
-            self._ready = self._decompress(data)
+        try:
+            while not self._ready:
+                if self.broken is not None or not self._read_more():
+                    return 0
+        except BROKEN as error:
+            self.broken = error
+            return 0
         size = min(len(buffer), len(self._ready))
         buffer[:size], self._ready = self._ready[:size], self._ready[size:]
         return size
 
-    def _decompress(self, data: bytes) -> bytes:
-        out = b""
-        while data:
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-            out += self._frame.decompress(data)
-            data = b""
-            if self._frame.eof:
-                data, self._frame = self._frame.unused_data, None
-        return out
+    def _read_more(self) -> bool:
+        """False at the end."""
+        if not self._opened:
+            self._begin, self._opened = _decompressor(self._file.peek(4)), True
+        if self._begin is None:
+            self._ready = self._file.read1(1 << 18)
+            return bool(self._ready)
+        # small pieces, and a frame at a time: where the data are damaged, all that came of the same call is lost
+        data, self._rest = self._rest or self._file.read1(1 << 13), b""
+        if self._frame is None:
+            data = data.lstrip(b"\0")  # gzip files may be padded
+            self._frame = self._begin() if data else None
+        elif not data:
+            raise EOFError("the compressed data end too early")
+        if self._frame is None:
+            return bool(self._file.peek(1))
+        self._ready = self._frame.decompress(data)
+        if self._frame.eof:
+            self._rest, self._frame = self._frame.unused_data, None
+        return True
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _decompressor(magic: bytes) -> Callable | None:
+    """Neither gzip.GzipFile nor zstandard's own reader will do: an error takes along what they have gathered, and the latter
+    does not tell a file that was cut off from one that ended."""
+    if magic[:2] == b"\x1f\x8b":
+        return lambda: zlib.decompressobj(wbits=31)
+    if magic[:4] == b"\x28\xb5\x2f\xfd":
+        return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+    return None

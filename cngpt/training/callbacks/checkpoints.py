@@ -17,12 +17,9 @@ class Checkpoints(pl.Callback):
     def __init__(self, folder: Path, every: int, keep: int, stopwatch: Stopwatch):
         self.folder, self.every, self.keep, self.stopwatch = folder, every, keep, stopwatch
         self.signalled: int | None = None
+        self.stopped_by: int | None = None  # the signal that did end the run before its last step
         self._saved_step: int | None = None
         self._previous: dict[int, object] = {}
-
-    @property
-    def interrupted(self) -> bool:
-        return self.signalled is not None
 
     def on_train_start(self, trainer, module) -> None:
         self._saved_step = trainer.global_step
@@ -40,8 +37,8 @@ class Checkpoints(pl.Callback):
         if trainer.world_size > 1:
             # ranks may hear the signal at different batches: they agree at a step's boundary
             stop = boundary and trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop:
-            self.signalled = self.signalled or signal.SIGTERM
+        if stop and trainer.global_step < trainer.max_steps:  # after the last step there is nothing left to stop
+            self.stopped_by = self.signalled or signal.SIGTERM
             self._save(trainer)
             trainer.limit_val_batches = 0  # Lightning would validate before it stops
             trainer.should_stop = True

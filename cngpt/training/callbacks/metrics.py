@@ -1,6 +1,7 @@
 """Loss, learning rate, speed and validation, measured and handed to every logger."""
 
 import math
+import os
 import time
 
 import pytorch_lightning as pl
@@ -77,7 +78,5 @@ def device_name(trainer) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "xla":
-        import os
-
-        return "TPU " + os.environ.get("TPU_ACCELERATOR_TYPE", "").split("-")[0].replace("litepod", "e").replace("v5litee", "v5e")
+        return "TPU " + os.environ.get("TPU_ACCELERATOR_TYPE", "")  # v3-256, v5litepod-16, ...
     return ""

@@ -35,10 +35,9 @@ class Samples(pl.Callback):
 
     def on_train_start(self, trainer, module) -> None:
         if trainer.is_global_zero and self.path.exists():  # what comes after the step of a resume comes again
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= trainer.global_step]
-            if kept != lines:
-                files.write_text(self.path, "".join(kept))
+            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]  # not splitlines: a text may hold U+2028
+            kept = [line for line in lines if json.loads(line)["step"] <= trainer.global_step]
+            files.write_text(self.path, "".join(line + "\n" for line in kept))
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step

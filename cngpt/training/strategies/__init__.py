@@ -16,7 +16,7 @@ def build(settings: dict):
     if name == "ddp":
         from pytorch_lightning.strategies import DDPStrategy
 
-        return DDPStrategy(process_group_backend=backend, static_graph=not settings["activation_checkpointing"])
+        return DDPStrategy(process_group_backend=backend)
     if name == "fsdp":
         from pytorch_lightning.strategies import ModelParallelStrategy
 
@@ -27,7 +27,12 @@ def build(settings: dict):
         from pytorch_lightning.strategies import DeepSpeedStrategy
 
         offload = bool(settings.get("offload"))
-        return DeepSpeedStrategy(stage=int(name[-1]), offload_optimizer=offload, offload_parameters=offload and name[-1] == "3")
+        return DeepSpeedStrategy(
+            stage=int(name[-1]),
+            offload_optimizer=offload,
+            offload_parameters=offload and name[-1] == "3",
+            logging_batch_size_per_gpu=1,  # else it looks for a batch sampler, which our loader has not
+        )
     if name == "xla":
         return "auto" if settings["devices"] == 1 else "xla"
     raise ConfigError(f"trainer.strategy={name}: one of {', '.join(NAMES)}")
