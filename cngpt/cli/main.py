@@ -55,17 +55,17 @@ def one_line_errors(failed: list[str]):
 
     try:
         yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if "CNGPT_DEBUG" in os.environ:
+            raise
+        failed.append(str(error) if isinstance(error, UserError) else explain(error, CONF))
+        print("error: " + failed[-1], file=sys.stderr)
     except ValueError as error:  # how Hydra says that a group was given as null
         if "CNGPT_DEBUG" in os.environ or "Config group override" not in str(error):
             raise
         failed.append(
             f"{', '.join(a for a in sys.argv[1:] if a.endswith('=null'))}: a group takes the name of a choice, not null"
         )
-        print("error: " + failed[-1], file=sys.stderr)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if "CNGPT_DEBUG" in os.environ:
-            raise
-        failed.append(str(error) if isinstance(error, UserError) else explain(error, CONF))
         print("error: " + failed[-1], file=sys.stderr)
 
 
