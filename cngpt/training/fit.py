@@ -1,12 +1,9 @@
 """From settings to a finished run: model, data, strategy, loggers and callbacks put together, trained, saved."""
 
-import contextlib
-import ctypes
-import logging
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -19,7 +16,7 @@ from cngpt.plan.flops import flops_per_token
 from cngpt.tokens import Tokenizer
 from cngpt.tokens.order import divide
 from cngpt.tokens.shards import Shards
-from cngpt.training import callbacks, strategies, tracking
+from cngpt.training import callbacks, process, strategies, tracking
 from cngpt.training.datamodule import ShardsDataModule
 from cngpt.training.module import GPTModule
 from cngpt.training.throughput import Stopwatch
@@ -46,98 +43,120 @@ def fit(
     checkpoint to go on from, `init` any checkpoint or model directory to begin with; without either, weights are drawn from
     settings["seed"].
     """
-    quiet()
+    process.quiet()
+    if settings["trainer"]["accelerator"] == "cpu":
+        process.keep_freed_memory()
     first_step = 0
     if resume:
         store.verify_checkpoint(resume)
         first_step = store.header(resume)["step"]
-    trainer_settings, every = settings["trainer"], settings["callbacks"]
-    if trainer_settings["accelerator"] == "cpu":
-        keep_freed_memory()
-    train, valid = Shards(shards / "train"), Shards(shards / "valid")
     torch.manual_seed(settings["seed"])
     gpt = GPT(Shape(**settings["model"])).init_weights()
     if init:
         gpt.load_state_dict(store.load(init)[0].state_dict())
-    gpt.activation_checkpointing = trainer_settings["activation_checkpointing"]
-    shape = gpt.shape
-    if train.tokens <= shape.n_ctx:
-        raise UserError(
-            f"{shards / 'train'} holds {train.tokens} tokens, and one window needs {shape.n_ctx + 1}: more text is needed"
-        )
-    about = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": settings["generation"]}
-    about["training"] = {key: pick(settings, key) for key in KEPT}
-    module = Module(gpt, settings["optim"], settings["schedule"], settings["seed"], trainer_settings["clip_norm"], about)
-    module.sharded, module.compiled = trainer_settings["strategy"] == "fsdp", trainer_settings["compile"]
-
-    stopwatch = Stopwatch()
-    metrics = callbacks.Metrics(
-        every["log_every"],
-        settings["tokens_per_step"],
-        flops_per_token(**shape.as_dict()),
-        valid.tokens / max(1, valid.characters),
-        stopwatch,
-    )
-    progress = callbacks.Progress(metrics)
-    checkpoints = callbacks.Checkpoints(
-        folder / "checkpoints", every["checkpoint"]["every"], every["checkpoint"]["keep"], stopwatch
-    )
-    samples = callbacks.Samples(
-        folder / "samples.jsonl", tokenizer, every["samples"]["prompts"], every["samples"]["every"], every["samples"]["new_tokens"],
-        settings["generation"], progress, stopwatch,
-    )  # fmt: skip
+    module = build_module(settings, gpt, tokenizer)
+    data = build_data(settings, shards)
+    guests = build_callbacks(settings, data, tokenizer, folder)
     loggers = [tracking.MetricsCSV(folder / "metrics.csv", first_step)]
     if settings["logger"]["name"] == "wandb":
         loggers.append(tracking.wandb_logger(folder, settings["name"], settings["logger"], settings))
-    trainer = pl.Trainer(
-        accelerator=trainer_settings["accelerator"],
-        devices=trainer_settings["devices"],
-        num_nodes=trainer_settings["num_nodes"],
-        strategy=strategies.build(trainer_settings),
-        precision=trainer_settings["precision"],
-        max_steps=settings["max_steps"],
-        max_epochs=-1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        logger=loggers,
-        callbacks=[metrics, samples, checkpoints, progress],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-    )
-    batch = {k: trainer_settings[k] for k in ("micro_batch", "micro_batch_tokens")} | {
-        "tokens_per_step": settings["tokens_per_step"]
-    }
-    plan = divide(n_ctx=shape.n_ctx, world=trainer.world_size, **batch)
+    trainer = build_trainer(settings, guests, loggers, folder)
     if trainer.is_global_zero:
-        place = (
-            f"{trainer.world_size} x {trainer_settings['accelerator']}"
-            if trainer.world_size > 1
-            else trainer_settings["accelerator"]
-        )
-        print(
-            f"on {place}, {trainer_settings['precision']}, a step reads {plan.windows} windows of {shape.n_ctx} tokens"
-            f" (micro-batch {plan.micro}, accumulated {plan.accumulate} times)"
-            + (f"; goes on from step {first_step}" if resume else ""),
-            file=sys.stderr,
-        )
-    data = ShardsDataModule(
-        train, valid, shape.n_ctx, seed=settings["seed"], num_workers=trainer_settings["num_workers"],
-        valid_windows=every["validation"]["windows"], valid_every=every["validation"]["every"], **batch,
-    )  # fmt: skip
+        print(describe(settings, trainer.world_size, first_step), file=sys.stderr)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         step = trainer.global_step
-        if checkpoints.stopped_by is None:
-            if step % every["validation"]["every"]:
+        if guests.checkpoints.stopped_by is None:
+            if step % settings["callbacks"]["validation"]["every"]:
                 trainer.validate(module, datamodule=data, verbose=False)
             save_model(trainer, module, tokenizer, settings["generation"], folder / "model")
         if trainer.is_global_zero:
             page.loss_curve(tracking.read_metrics(folder / "metrics.csv"), folder / "loss.svg", title=settings["name"])
     finally:
         tracking.close(loggers)
-    return Outcome(step, checkpoints.stopped_by, metrics.latest)
+    return Outcome(step, guests.checkpoints.stopped_by, guests.metrics.latest)
+
+
+def build_module(settings: dict, gpt: GPT, tokenizer: Tokenizer) -> "Module":
+    """The LightningModule, which knows what a checkpoint must hold to become a model again."""
+    trainer = settings["trainer"]
+    gpt.activation_checkpointing = trainer["activation_checkpointing"]
+    about = {"shape": gpt.shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": settings["generation"]}
+    about["training"] = {key: pick(settings, key) for key in KEPT}
+    module = Module(gpt, settings["optim"], settings["schedule"], settings["seed"], trainer["clip_norm"], about)
+    module.sharded, module.compiled = trainer["strategy"] == "fsdp", trainer["compile"]
+    return module
+
+
+def build_data(settings: dict, shards: Path) -> ShardsDataModule:
+    """train/ and valid/ of a folder of shards; UserError where they do not fill one window."""
+    train, valid, n_ctx = Shards(shards / "train"), Shards(shards / "valid"), settings["model"]["n_ctx"]
+    if train.tokens <= n_ctx:
+        raise UserError(f"{shards / 'train'} holds {train.tokens} tokens, and one window needs {n_ctx + 1}: more text is needed")
+    every, workers = settings["callbacks"]["validation"], settings["trainer"]["num_workers"]
+    options = {"num_workers": workers, "valid_windows": every["windows"], "valid_every": every["every"]}
+    return ShardsDataModule(train, valid, n_ctx, seed=settings["seed"], **options, **batch(settings))
+
+
+def batch(settings: dict) -> dict:
+    """The settings that `divide` turns into micro-batches and accumulation."""
+    trainer = settings["trainer"]
+    return {
+        "tokens_per_step": settings["tokens_per_step"],
+        "micro_batch": trainer["micro_batch"],
+        "micro_batch_tokens": trainer["micro_batch_tokens"],
+    }
+
+
+class Guests(NamedTuple):
+    """The callbacks, in the order in which they are called: metrics first, so that a pause of the others does not count."""
+
+    metrics: callbacks.Metrics
+    samples: callbacks.Samples
+    checkpoints: callbacks.Checkpoints
+    progress: callbacks.Progress
+
+
+def build_callbacks(settings: dict, data: ShardsDataModule, tokenizer: Tokenizer, folder: Path) -> Guests:
+    every, stopwatch = settings["callbacks"], Stopwatch()
+    tokens_per_character = data.valid.tokens / max(1, data.valid.characters)
+    flops = flops_per_token(**settings["model"])
+    metrics = callbacks.Metrics(every["log_every"], settings["tokens_per_step"], flops, tokens_per_character, stopwatch)
+    progress = callbacks.Progress(metrics)
+    options = {"sampling": settings["generation"], "progress": progress, "stopwatch": stopwatch}
+    samples = callbacks.Samples(folder / "samples.jsonl", tokenizer, **every["samples"], **options)
+    checkpoints = callbacks.Checkpoints(folder / "checkpoints", **every["checkpoint"], stopwatch=stopwatch)
+    return Guests(metrics, samples, checkpoints, progress)
+
+
+def build_trainer(settings: dict, guests: Guests, loggers: list, folder: Path) -> pl.Trainer:
+    """Lightning's Trainer with its own checkpoints, summaries, samplers and sanity runs off: they are ours, or not wanted."""
+    return pl.Trainer(
+        **{key: settings["trainer"][key] for key in ("accelerator", "devices", "num_nodes", "precision")},
+        strategy=strategies.build(settings["trainer"]),
+        max_steps=settings["max_steps"],
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=loggers,
+        callbacks=list(guests),
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def describe(settings: dict, world: int, first_step: int) -> str:
+    """One line: where it runs and how a step is divided. ConfigError where it does not divide."""
+    n_ctx, trainer = settings["model"]["n_ctx"], settings["trainer"]
+    plan = divide(n_ctx=n_ctx, world=world, **batch(settings))
+    place = f"{world} x {trainer['accelerator']}" if world > 1 else trainer["accelerator"]
+    resumed = f"; goes on from step {first_step}" if first_step else ""
+    return (
+        f"on {place}, {trainer['precision']}, a step reads {plan.windows} windows of {n_ctx} tokens"
+        f" (micro-batch {plan.micro}, accumulated {plan.accumulate} times){resumed}"
+    )
 
 
 def pick(settings: dict, key: str):
@@ -170,26 +189,3 @@ def save_model(trainer: pl.Trainer, module: GPTModule, tokenizer: Tokenizer, gen
         gpt.load_state_dict(state)
         store.save(folder, gpt, tokenizer, generation, overwrite=True, step=trainer.global_step)
     trainer.strategy.barrier("model")
-
-
-def keep_freed_memory() -> None:
-    """Lets glibc keep large blocks that were freed. By default it hands each back to the system and gets it again, zeroed
-    page by page, many times a step: on 2 CPU cores `tiny` went from 15.8 to 20.0 thousand tokens/s in bf16."""
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block is a mapping of its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is never given back
-
-
-def quiet() -> None:
-    """Lightning's tips and banners are for people who wrote the Trainer call."""
-    for name in ("pytorch_lightning", "lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (
-        ".*does not have many workers.*",
-        ".*LeafSpec.*",
-        ".*IterableDataset.*__len__.*",
-        ".*Checkpoint directory.*",
-        ".*returned a view tensor.*",  # FSDP2, of our logits without their padding columns; nothing changes them in place
-    ):
-        warnings.filterwarnings("ignore", message=text)
