@@ -7,24 +7,14 @@
 """
 
 import errno
-import hashlib
 import json
-import multiprocessing
-import os
 import random
-import signal
 import sys
-import threading
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from itertools import chain, islice
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -32,25 +22,13 @@ from cngpt import files
 from cngpt.corpus.clean import Cleaner, basic, name_of
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.readers import Reader, open_source
+from cngpt.corpus.report import Account, Bar, nothing_kept, print_rows, reasons, report_of, show, skipped_rows
+from cngpt.corpus.workers import Tokenizer, Work, batches_of, process
 from cngpt.errors import ConfigError, UserError
-from cngpt.tokens.shards import SHARD_BYTES, Shards, ShardWriter, dtype_for
+from cngpt.tokens.shards import SHARD_BYTES, Shards, ShardWriter
 
 REPORT = "report.json"
-BATCH_CHARACTERS = 1 << 20  # about 3 MB of Chinese: the unit of work of a process
-SHOWN_UNKNOWN = 20  # of the commonest characters that became [UNK]
 POOL_FROM = 64 << 20  # bytes on disk; below, starting processes takes longer than the work
-BAR_AFTER = 3.0  # seconds until a progress bar is worth its lines
-
-
-class Tokenizer(Protocol):
-    """What is needed of cngpt.tokens.Tokenizer."""
-
-    vocab_size: int
-    eos_id: int
-    unk_id: int | None
-    fingerprint: str
-
-    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]: ...
 
 
 def prepare(
@@ -95,13 +73,13 @@ def prepare(
         with files.atomic_folder(out, overwrite) as new, Bar(size, progress) as bar:
             documents = (document for reader in readers for document in reader.documents(skipped, bar))
             with Split(new, tokenizer, valid_fraction, shard_bytes) as split:
-                for batch in _process(_batches(documents), Work(tokenizer, rules), processes):
+                for batch in process(batches_of(documents), Work(tokenizer, rules), processes):
                     account += batch.account
                     for document in zip(batch.hashes, batch.ids(), batch.characters, strict=True):
                         split.add(*document)
-                report = _report(account, skipped)
+                report = report_of(account, skipped)
                 if not report["documents"]["kept"]:
-                    raise _nothing_kept(sources, report)
+                    raise nothing_kept(sources, report)
                 report |= split.close({"settings": settings, **report})
             report |= {"settings": settings, "processes": processes, "seconds": round(time.monotonic() - began, 2)}
             files.write_json(new / REPORT, report)
@@ -148,7 +126,7 @@ def clean_texts(sources: Sequence[Mapping], min_chars: int = 20, progress: bool 
     texts = _clean_texts(readers, min_chars, account, skipped, progress)
     first = next(texts, None)
     if first is None:
-        raise _nothing_kept(sources, _report(account, skipped))
+        raise nothing_kept(sources, report_of(account, skipped))
     return chain([first], texts)
 
 
@@ -166,7 +144,7 @@ def _clean_texts(readers: list[Reader], min_chars: int, account: "Account", skip
                 account.by_source[document.source, "characters"] += len(text)
                 yield text
     if progress and account.counts["kept"]:
-        show({**_report(account, skipped), "seconds": time.monotonic() - began})
+        show({**report_of(account, skipped), "seconds": time.monotonic() - began})
 
 
 def inspect(
@@ -194,95 +172,9 @@ def inspect(
     for tally in tallies.values():
         skipped.merge(tally)
     if n and not shown:
-        raise UserError(f"no document in {len(tallies)} of {len(raws)} files: {_reasons({'skipped': skipped.as_dict()})}")
+        raise UserError(f"no document in {len(tallies)} of {len(raws)} files: {reasons({'skipped': skipped.as_dict()})}")
     if progress and skipped.counts:
-        _print_rows(_skipped_rows(skipped.as_dict()))
-
-
-@dataclass
-class Account:
-    """What happened to the documents; accounts of batches add up to that of the whole."""
-
-    counts: Counter = field(default_factory=Counter)  # read, kept, bytes, unknown
-    by_source: Counter = field(default_factory=Counter)  # (source, what)
-    changed: Counter = field(default_factory=Counter)  # documents, by rule
-    unknown: Counter = field(default_factory=Counter)  # characters that became [UNK]
-    dropped: Tally = field(default_factory=Tally)
-
-    def __iadd__(self, later: "Account") -> "Account":
-        self.counts += later.counts
-        self.by_source += later.by_source
-        self.changed += later.changed
-        self.unknown += later.unknown
-        self.dropped.merge(later.dropped)
-        return self
-
-
-@dataclass
-class Batch:
-    """Documents after cleaning and tokenizing, packed so that they travel between processes cheaply."""
-
-    flat: np.ndarray  # the ids of all documents
-    lengths: np.ndarray  # tokens of each
-    characters: list[int]
-    hashes: list[int]  # 64 bits of the clean text
-    account: Account
-
-    def ids(self) -> list[np.ndarray]:
-        return np.split(self.flat, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
-
-
-class Work:
-    """Documents -> Batch: a pure function, apart from what it remembers of single characters."""
-
-    def __init__(self, tokenizer: Tokenizer, rules: Sequence):
-        self._tokenizer, self._clean = tokenizer, Cleaner(rules)
-        self._is_unknown: dict[str, bool] = {}
-
-    def __call__(self, documents: list[Document]) -> Batch:
-        account = Account()
-        self._clean.reset()
-        texts, kept, hashes = [], [], []
-        for document in documents:
-            account.counts["read"] += 1
-            account.by_source[document.source, "documents"] += 1
-            text = self._clean(document)
-            if text is not None:
-                data = text.encode()
-                account.counts["bytes"] += len(data)
-                hashes.append(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little"))
-                texts.append(text)
-                kept.append(document)
-        account.changed, account.dropped = self._clean.changed, self._clean.dropped
-        ids = self._tokenizer.encode_batch(texts)
-        for document, text, tokens in zip(kept, texts, ids, strict=True):
-            account.counts["kept"] += 1
-            for what, number in ("kept", 1), ("characters", len(text)), ("tokens", len(tokens) + 1):
-                account.by_source[document.source, what] += number
-        self._count_unknown(texts, ids, account)
-        flat = np.concatenate(ids) if ids else np.zeros(0, np.int32)
-        return Batch(
-            flat.astype(dtype_for(self._tokenizer.vocab_size)),
-            np.array([len(tokens) for tokens in ids], np.int64),
-            [len(text) for text in texts],
-            hashes,
-            account,
-        )
-
-    def _count_unknown(self, texts: list[str], ids: list[np.ndarray], account: Account) -> None:
-        unk = self._tokenizer.unk_id
-        if unk is None:
-            return
-        for text, tokens in zip(texts, ids, strict=True):
-            number = int(np.count_nonzero(tokens == unk))
-            if number:
-                account.counts["unknown"] += number
-                characters = set(text)
-                new = sorted(characters - self._is_unknown.keys())
-                self._is_unknown.update(zip(new, (unk in tokens for tokens in self._tokenizer.encode_batch(new)), strict=True))
-                for character in characters:
-                    if self._is_unknown[character]:
-                        account.unknown[character] += text.count(character)
+        print_rows(skipped_rows(skipped.as_dict()))
 
 
 class Split:
@@ -341,163 +233,3 @@ class Split:
         _, ids, characters = document
         self._train_is_empty &= part != "train"
         self._writers[part].add([ids], [characters])
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch, size = [], 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _process(batches: Iterable[list[Document]], work: Work, processes: int) -> Iterator[Batch]:
-    """The results in the order of the batches, a few batches ahead of the consumer at most."""
-    if processes == 1:
-        yield from map(work, batches)
-        return
-    # spawn: a fork of a process that runs threads (torch, tokenizers) can hang
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_begin_worker, initargs=(work,))
-    waiting: deque = deque()
-    try:
-        for batch in batches:
-            waiting.append(pool.submit(_run_worker, batch))
-            if len(waiting) > 2 * processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin_worker(work: Work) -> None:
-    global _work
-    _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot tell its workers to stop."""
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _run_worker(batch: list[Document]) -> Batch:
-    return _work(batch)
-
-
-def _report(account: Account, skipped: Tally) -> dict:
-    sources: dict[str, dict[str, int]] = {}
-    for (source, what), number in account.by_source.items():
-        sources.setdefault(source, {})[what] = number
-    read, kept, unknown = (account.counts[key] for key in ("read", "kept", "unknown"))
-    tokens = sum(source.get("tokens", 0) for source in sources.values())
-    return {
-        "documents": {"read": read, "kept": kept, "dropped": read - kept, "skipped": skipped.counts.total()},
-        "sources": sources,
-        "changed": dict(account.changed.most_common()),
-        "dropped": account.dropped.as_dict(),
-        "skipped": skipped.as_dict(),
-        "unknown": {
-            "tokens": unknown,
-            "share": unknown / tokens if tokens else 0.0,
-            "characters": sorted(account.unknown.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_UNKNOWN],
-        },
-        "bytes": account.counts["bytes"],
-    }
-
-
-def _nothing_kept(sources: Sequence[Mapping], report: dict) -> UserError:
-    return UserError(f"nothing was kept of {len(sources)} sources: {_reasons(report)}")
-
-
-def _reasons(report: dict) -> str:
-    found = {**report["skipped"], **report.get("dropped", {})}
-    parts = [f"{reason} ({what['count']:,} times, as in {what['examples'][:1]})" for reason, what in found.items()]
-    return "; ".join(parts) or "the files are empty"
-
-
-def show(report: dict) -> None:
-    """The report as a short table on stderr; of texts that were not tokenized it has fewer lines."""
-    documents = report["documents"]
-    rows = [("documents read", f"{documents['read']:,}", f"{report['bytes'] / 1e6:.1f} MB in {report['seconds']:.1f} s")]
-    for name, size in report["sources"].items():
-        rows.append((f"  {name}", f"{size.get('kept', 0):,}", f"kept, {size.get('characters', 0):,} characters"))
-    for reason, what in report["dropped"].items():
-        rows.append((f"dropped: {reason}", f"{what['count']:,}", what["examples"][0]))
-    rows += _skipped_rows(report["skipped"])
-    if "train" in report:
-        for part in "train", "valid":
-            rows.append((part, f"{report[part]['documents']:,}", f"{report[part]['tokens']:,} tokens"))
-        rows.append(("characters", f"{report['characters']:,}", f"{report['tokens_per_character']:.3f} tokens per character"))
-        unknown = report["unknown"]
-        if unknown["tokens"]:
-            common = " ".join(f"{character} {number:,}" for character, number in unknown["characters"][:10])
-            rows.append(("[UNK]", f"{unknown['tokens']:,}", f"{unknown['share']:.3%} of tokens: {common}"))
-    _print_rows(rows)
-    if "train" in report and not report["valid"]["documents"] and documents["kept"] == 1:
-        print("valid is empty: the corpus is one document. Of a .txt, data.split=line or blank makes several.", file=sys.stderr)
-
-
-def _skipped_rows(skipped: dict) -> list[tuple[str, str, str]]:
-    return [(f"skipped: {reason}", f"{what['count']:,}", (what["examples"] or [""])[0]) for reason, what in skipped.items()]
-
-
-def _print_rows(rows: list[tuple[str, str, str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, expand=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="dim", overflow="ellipsis", no_wrap=True, ratio=1)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console(stderr=True).print(table)
-
-
-class Bar:
-    """Called with bytes read: a progress bar on stderr, once the work has lasted BAR_AFTER seconds."""
-
-    def __init__(self, total: int, shown: bool):
-        self._total, self._shown, self._began = total, shown, time.monotonic()
-        self._done, self._next, self._bar = 0.0, BAR_AFTER, None
-
-    def __call__(self, more: float) -> None:
-        self._done += more
-        if self._shown and time.monotonic() - self._began > self._next:
-            self._next += 0.2
-            if self._bar is None:
-                self._bar = self._start()
-            self._bar.update(self._task, completed=min(self._done, self._total))
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *error) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _start(self):
-        from rich import progress
-        from rich.console import Console
-
-        bar = progress.Progress(
-            progress.TextColumn("preparing"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = bar.add_task("preparing", total=self._total)
-        bar.start()
-        return bar

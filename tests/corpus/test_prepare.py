@@ -103,7 +103,7 @@ def test_no_validation_is_made_when_none_is_asked_for(tmp_path):
 def test_the_shards_do_not_depend_on_processes_or_batches(tmp_path, monkeypatch):
     sources = corpus(tmp_path / "in", 3000)
     run(sources, tmp_path / "one", valid_fraction=0.05)
-    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "BATCH_CHARACTERS", 5000)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.workers"], "BATCH_CHARACTERS", 5000)
     monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "POOL_FROM", 0)
     report = run(sources, tmp_path / "two", valid_fraction=0.05, processes=2)
     assert report["documents"]["kept"] == 3000
@@ -222,8 +222,8 @@ class Slow(CodePoints):
         return super().encode_batch(texts)
 
 if __name__ == "__main__":
-    module = sys.modules["cngpt.corpus.prepare"]
-    module.BATCH_CHARACTERS, module.POOL_FROM = 1000, 0
+    sys.modules["cngpt.corpus.workers"].BATCH_CHARACTERS = 1000
+    sys.modules["cngpt.corpus.prepare"].POOL_FROM = 0
     prepare([{"reader": "files", "root": sys.argv[1]}], Path(sys.argv[2]), Slow(), processes=int(sys.argv[3]), progress=False)
 """
 
@@ -312,7 +312,7 @@ def test_inspecting_says_what_was_skipped_once(tmp_path, capsys):
 
 
 def test_a_long_run_shows_a_bar_and_every_run_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "BAR_AFTER", -1.0)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.report"], "BAR_AFTER", -1.0)
     prepare(corpus(tmp_path / "in", 100), tmp_path / "out", TOKENIZER, progress=True)
     shown = capsys.readouterr().err
     assert "preparing" in shown
