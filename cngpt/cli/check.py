@@ -86,6 +86,11 @@ def hardware(cfg: DictConfig) -> None:
     for part, (package, remedy) in NEEDS.items():
         if t.strategy.startswith(part) and importlib.util.find_spec(package) is None:
             raise ConfigError(f"trainer.strategy={t.strategy} needs {package}, which is not installed: {remedy}")
+    if t.strategy.startswith("deepspeed"):
+        raise ConfigError(
+            f"trainer.strategy={t.strategy}: not finished (clipping, resuming and the model directory are not built for it yet);"
+            " trainer=fsdp cuts weights and optimizer state as well"
+        )
     if t.accelerator == "gpu" and t.num_nodes == 1:
         there = machine.gpus()
         if not there:

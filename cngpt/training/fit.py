@@ -1,5 +1,6 @@
 """From settings to a finished run: model, data, strategy, loggers and callbacks put together, trained, saved."""
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from cngpt import page, store
 from cngpt.errors import UserError
@@ -16,7 +16,7 @@ from cngpt.plan.flops import flops_per_token
 from cngpt.tokens import Tokenizer
 from cngpt.tokens.order import divide
 from cngpt.tokens.shards import Shards
-from cngpt.training import callbacks, process, strategies, tracking
+from cngpt.training import callbacks, checkpoint, process, strategies, tracking
 from cngpt.training.datamodule import ShardsDataModule
 from cngpt.training.module import GPTModule
 from cngpt.training.throughput import Stopwatch
@@ -65,16 +65,18 @@ def fit(
         print(describe(settings, trainer.world_size, first_step), file=sys.stderr)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-        step = trainer.global_step
-        if guests.checkpoints.stopped_by is None:
-            if step % settings["callbacks"]["validation"]["every"]:
-                trainer.validate(module, datamodule=data, verbose=False)
-            save_model(trainer, module, tokenizer, settings["generation"], folder / "model")
+        step, stopped_by = trainer.global_step, guests.checkpoints.stopped_by
+        if step == first_step < settings["max_steps"] and stopped_by is None:
+            # torch_xla trains in processes that it spawns: this one only sees what they wrote
+            step = checkpoint.step_of(checkpoint.listed(folder / "checkpoints")[-1])
+            stopped_by = signal.SIGTERM if step < settings["max_steps"] else None
+        elif stopped_by is None and step % settings["callbacks"]["validation"]["every"]:
+            trainer.validate(module, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             page.loss_curve(tracking.read_metrics(folder / "metrics.csv"), folder / "loss.svg", title=settings["name"])
     finally:
         tracking.close(loggers)
-    return Outcome(step, guests.checkpoints.stopped_by, guests.metrics.latest)
+    return Outcome(step, stopped_by, guests.metrics.latest)
 
 
 def build_module(settings: dict, gpt: GPT, tokenizer: Tokenizer) -> "Module":
@@ -115,6 +117,7 @@ class Guests(NamedTuple):
     samples: callbacks.Samples
     checkpoints: callbacks.Checkpoints
     progress: callbacks.Progress
+    model_directory: callbacks.ModelDirectory
 
 
 def build_callbacks(settings: dict, data: ShardsDataModule, tokenizer: Tokenizer, folder: Path) -> Guests:
@@ -126,7 +129,8 @@ def build_callbacks(settings: dict, data: ShardsDataModule, tokenizer: Tokenizer
     options = {"sampling": settings["generation"], "progress": progress, "stopwatch": stopwatch}
     samples = callbacks.Samples(folder / "samples.jsonl", tokenizer, **every["samples"], **options)
     checkpoints = callbacks.Checkpoints(folder / "checkpoints", **every["checkpoint"], stopwatch=stopwatch)
-    return Guests(metrics, samples, checkpoints, progress)
+    model_directory = callbacks.ModelDirectory(folder / "model", tokenizer, settings["generation"])
+    return Guests(metrics, samples, checkpoints, progress, model_directory)
 
 
 def build_trainer(settings: dict, guests: Guests, loggers: list, folder: Path) -> pl.Trainer:
@@ -177,15 +181,3 @@ class Module(GPTModule):
             self._is_sharded = True
         if self.compiled and self.gpt._compiled_call_impl is None:
             self.gpt.compile()  # in place: wrapping would rename every key to _orig_mod.*
-
-
-def save_model(trainer: pl.Trainer, module: GPTModule, tokenizer: Tokenizer, generation: dict, folder: Path) -> None:
-    """The model directory of a finished run; every rank must call it."""
-    # gathers sharded weights tensor by tensor, to the first rank's memory alone
-    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_model_state_dict(module.gpt, options=whole)
-    if trainer.is_global_zero:
-        gpt = GPT(module.gpt.shape)
-        gpt.load_state_dict(state)
-        store.save(folder, gpt, tokenizer, generation, overwrite=True, step=trainer.global_step)
-    trainer.strategy.barrier("model")

@@ -1,0 +1,28 @@
+"""The model directory of a run that has done all its steps."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+from cngpt import store
+from cngpt.model import GPT
+
+
+class ModelDirectory(pl.Callback):
+    """Written at the end of training, by a callback and not after `Trainer.fit`: where torch_xla spawns its processes, only
+    they hold the trained weights. Every rank takes part, rank 0 writes."""
+
+    def __init__(self, folder: Path, tokenizer, generation: dict):
+        self.folder, self.tokenizer, self.generation = folder, tokenizer, generation
+
+    def on_train_end(self, trainer, module) -> None:
+        if trainer.global_step < trainer.max_steps:
+            return
+        # gathers sharded weights tensor by tensor, into the first rank's memory alone
+        state = get_model_state_dict(module.gpt, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if trainer.is_global_zero:
+            gpt = GPT(module.gpt.shape)
+            gpt.load_state_dict(state)
+            store.save(self.folder, gpt, self.tokenizer, self.generation, overwrite=True, step=trainer.global_step)
+        trainer.strategy.barrier("model")
