@@ -124,7 +124,7 @@ def test_validation_is_the_mean_over_the_targets(train, settings, shards):
 
 def test_a_signal_saves_the_last_whole_step_and_the_run_goes_on_from_it(train, settings, monkeypatch):
     whole, _ = train(settings, "whole")
-    heard = Checkpoints.on_train_batch_end
+    heard, before = Checkpoints.on_train_batch_end, signal.getsignal(signal.SIGINT)
 
     def interrupted(self, trainer, module, outputs, batch, batch_idx):
         if batch_idx == 14:  # in the middle of the eighth step, of two micro-batches each
@@ -138,7 +138,7 @@ def test_a_signal_saves_the_last_whole_step_and_the_run_goes_on_from_it(train, s
     train(settings, "part", resume=checkpoint.listed(part / "checkpoints")[-1])
     assert same(weights(whole, 12), weights(part, 12))
     assert losses(whole) == losses(part)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
