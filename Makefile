@@ -34,7 +34,7 @@ demo: $(VENV)/.installed ## train the smallest model on the bundled sample and p
 	@echo; echo "Word salad: 2 million parameters have read 190 thousand characters. More text and a larger model make sense of it:"
 	@echo "  $(BIN)/python run.py model=mini data=files data.root=<folder of .txt or .jsonl>     train on your own texts"
 	@echo "  $(BIN)/python run.py task=generate ckpt=runs/demo                                   type beginnings of your own"
-	@echo "  $(BIN)/python run.py --help                                                         every task, group and key"
+	@echo "  $(BIN)/python run.py --help                                                         tasks, groups, five examples"
 
 test: $(VENV)/.installed-dev ## the tests that every change must pass, under ten minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -154,6 +154,28 @@ def test_prepare_refuses_to_replace_and_replaces_when_asked(home):
     assert (home / "mine/train/manifest.json").stat().st_mtime_ns > stamp
 
 
+def test_texts_that_changed_and_a_run_on_other_texts_are_noticed(home):
+    texts = home / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text(
+        "\n".join(f"第{i}天，下着雨，我们在家里读书写字，等天晴。" for i in range(300)), encoding="utf-8"
+    )
+    mine = [*FAST, "data=files", "data.root=texts", "data.split=line", "max_steps=2", "schedule.warmup_steps=1"]
+    run(*mine, "name=mine", cwd=home)
+    other = run(*FAST, "name=mine", "max_steps=4", cwd=home, check=False)
+    assert other.returncode == 2 and "was trained on texts" in other.stderr
+    (texts / "b.txt").write_text("又来了一篇新的文章，讲的是春天和花园，还有小河。", encoding="utf-8")
+    changed = run(*mine, "name=again", cwd=home, check=False)
+    assert changed.returncode == 2 and "have changed since" in changed.stderr and not (home / "runs/again").exists()
+    run("task=prepare", "data=files", "data.root=texts", "data.split=line", "overwrite=true", cwd=home)
+    run(*mine, "name=again", cwd=home)
+
+
+def test_a_recipes_warmup_gives_way_to_few_steps(home):
+    few = [o for o in FAST if "warmup" not in o and "total_steps" not in o]
+    assert "schedule.warmup_steps=0: 50 do not fit into 3 steps" in run(*few, "name=few", "max_steps=3", cwd=home).stderr
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
 def test_a_tokenizer_of_ones_own_is_trained_and_trained_with(home, kind):
     run("task=tokenizer", f"kind={kind}", "vocab_size=3000", f"out=tok_{kind}", cwd=home)

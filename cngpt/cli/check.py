@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 from hydra import compose
@@ -54,6 +55,15 @@ NEEDS = {
 }
 
 
+def shorten_warmup(cfg: DictConfig, typed: set[str]) -> None:
+    """A recipe's warmup that does not fit into few steps becomes a tenth of them, unless it was asked for by name."""
+    total = cfg.schedule.get("total_steps")
+    fits = not isinstance(total, int) or total < 1 or cfg.schedule.warmup_steps < total
+    if cfg.task == "train" and not fits and "schedule.warmup_steps" not in typed:
+        print(f"schedule.warmup_steps={total // 10}: {cfg.schedule.warmup_steps} do not fit into {total} steps", file=sys.stderr)
+        cfg.schedule.warmup_steps = total // 10
+
+
 def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep: bool) -> None:
     """Raises ConfigError for the first thing that is wrong. `overrides` as typed; `choices` the group chosen for each."""
     for key in ("init", "data.root"):
@@ -61,6 +71,10 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
     for o in overrides:
         if o.startswith("+") and o[1:].partition("=")[0] not in choices:
             raise ConfigError(f"{o}: nothing reads a key that conf/ does not have; python run.py --help lists them")
+    if cfg.data.name == "sample" and any(o.startswith("data.root=") for o in overrides):
+        raise ConfigError(
+            f"data.root={cfg.data.root}: data=sample has texts of its own; yours need data=files (or thucnews, ...)"
+        )
     for key in ("ckpt", "init"):
         if cfg[key] is not None and "://" not in str(cfg[key]) and not Path(str(cfg[key])).exists():
             raise ConfigError(f"{key}={cfg[key]}: there is nothing of this name; a run directory, model directory or checkpoint")
@@ -192,7 +206,7 @@ def model(cfg: DictConfig) -> None:
         )
 
 
-def announcement(cfg: DictConfig, choices: dict[str, str]) -> str:
+def announcement(cfg: DictConfig, choices: dict[str, str], begins_with: Path | None) -> str:
     """What `train` is going to do, in one line, before it looks at the machine."""
     m = cfg.model
     if cfg.data.name == "sample":
@@ -200,6 +214,6 @@ def announcement(cfg: DictConfig, choices: dict[str, str]) -> str:
     else:
         source = OmegaConf.select(cfg, "data.root")
     return (
-        f"{cfg.name}: model={choices['model']} ({m.n_layer} layers x {m.width}) on data={choices['data']}: {source};"
+        f"{cfg.name}: {f'model from {begins_with}' if begins_with else 'model=' + choices['model']} ({m.n_layer} layers x {m.width}) on data={choices['data']}: {source};"
         f" {cfg.max_steps:,} steps of {cfg.tokens_per_step:,} tokens"
     )

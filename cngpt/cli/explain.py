@@ -64,5 +64,8 @@ def unknown(key: str, conf: Path) -> str:
                 place = [*indents[-1][1], found[2]]
                 known.add(".".join(place))
                 indents.append((len(found[1]), place))
+    for task in conf.glob("task/*.yaml"):
+        if re.search(rf"^{re.escape(key)}:", task.read_text(encoding="utf-8"), re.M):
+            return f"{key}: belongs to task={task.stem}; write task={task.stem} {key}=..."
     hint = nearest(key, sorted(known)) or nearest(key.rpartition(".")[2], sorted(k for k in known))
     return f"{key}: no such group or key.{hint} python run.py --help lists them"

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -26,6 +27,7 @@ def main() -> int:
     import hydra
 
     register_resolvers()
+    warnings.formatwarning = lambda message, *place, **more: f"warning: {message}\n"
     failed: list[str] = []
 
     def job(cfg) -> None:
@@ -94,17 +96,17 @@ def run(cfg) -> None:
     hydra = HydraConfig.get()
     overrides, choices = list(hydra.overrides.task), dict(hydra.runtime.choices)
     sweep = hydra.mode == RunMode.MULTIRUN
-    check.check(cfg, overrides, choices, sweep)
     typed = {o.partition("=")[0].lstrip("+~") for o in overrides}
+    check.shorten_warmup(cfg, typed)
+    check.check(cfg, overrides, choices, sweep)
     with open_dict(cfg):
         if cfg.name is None:
             cfg.name = run_name(cfg, choices, hydra.job.num if sweep else None)
         elif sweep and "name" in typed:
             cfg.name = f"{cfg.name}-{hydra.job.num}"
     if cfg.task == "train":
-        inputs.start_of(cfg, typed)  # the shape of a checkpoint goes before that of the configuration
-        if inputs.first_process():
-            print(check.announcement(cfg, choices), file=sys.stderr)
+        start = inputs.start_of(cfg, typed)  # the shape of a checkpoint goes before that of the configuration
+        inputs.say(check.announcement(cfg, choices, start.path))
         check.hardware(cfg)
     tasks.TASKS[cfg.task](cfg, typed)
 

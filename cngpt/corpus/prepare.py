@@ -67,7 +67,7 @@ def prepare(
     account, skipped = Account(), Tally()
     rules = basic(min_chars)
     settings = {"sources": [dict(source) for source in sources], "rules": [name_of(rule) for rule in rules]}
-    settings |= {"min_chars": min_chars, "valid_fraction": valid_fraction}
+    settings |= {"min_chars": min_chars, "valid_fraction": valid_fraction, "size": size}
     written = False
     try:
         with files.atomic_folder(out, overwrite) as new, Bar(size, progress) as bar:

@@ -72,9 +72,8 @@ def prepare(cfg: DictConfig, typed: set[str]) -> None:
         from cngpt.corpus.prepare import inspect
 
         for raw, text, dropped in inspect(plain(cfg)["data"]["sources"], cfg.inspect, cfg.seed, cfg.prepare.min_chars):
-            print(
-                f"──── {raw.source} {raw.id}\n{raw.title}\n{raw.text}\n──── becomes\n{text if text is not None else f'(dropped: {dropped})'}\n"
-            )
+            after = beginning(text) if text is not None else f"(dropped: {dropped})"
+            print(f"──── {raw.source} {raw.id}\n{raw.title}\n{beginning(raw.text)}\n──── becomes\n{after}\n")
         return
     print(prepared(cfg, tokenizer, again=cfg.overwrite))
 
@@ -106,7 +105,7 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
     path = Path(cfg.ckpt) if cfg.ckpt else store.newest(Path(cfg.paths.runs))
     if path is None:
         raise UserError(
-            f"nothing to generate from: no finished run in {cfg.paths.runs}; train one (python run.py) or give ckpt=<model directory>"
+            f"nothing to generate from: no run in {cfg.paths.runs}; train one (python run.py) or give ckpt=<model directory>"
         )
     head = store.header(path)
     shape_of(cfg, typed, head, path)  # a contradicting model= is an error here too
@@ -122,9 +121,13 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
         chosen |= {k: v for k, v in head["generation"].items() if f"generation.{k}" not in typed}
     sampling = Sampling(**chosen)
     if not cfg.ckpt:
-        say(f"from {path}")
+        say(f"from {path}" + (f", step {head['step']}" if head["step"] else ""))
     gpt, tokenizer = store.load(path, device=generation_device())
     engine = Engine(gpt, tokenizer)
+    if tokenizer.unk_id is not None and any(tokenizer.unk_id in tokenizer.encode(prompt) for prompt in prompts or []):
+        say(
+            f"warning: the tokenizer {tokenizer.name} does not know every character of the prompt; what it does not know is shown as □"
+        )
     if prompts is None:
         converse(engine, sampling)
         return
@@ -156,6 +159,12 @@ def finished(folder: Path, start: Start, max_steps: int) -> None:
         options = {"generation": start.head["generation"], "step": start.head["step"], "overwrite": True}
         store.save(folder / "model", gpt, tokenizer, **options)
     say(f"{folder} is at step {start.head['step']} of {max_steps} already: raise max_steps=..., or take another name=...")
+
+
+def beginning(text: str, characters: int = 600) -> str:
+    """As much of a document as a person looks at."""
+    more = len(text) - characters
+    return text if more <= 0 else f"{text[:characters]}\n… {more:,} more characters"
 
 
 def generation_device() -> str:

@@ -78,8 +78,21 @@ def start_of(cfg: DictConfig, typed: set[str]) -> Start:
                 raise ConfigError(
                     f"{key}={now}: {start.path} was trained with {key}={then}, and goes on with it only; init={start.path} begins afresh"
                 )
+    if start.resume and own:
+        same_data(cfg, folder)
     cfg.model = {**cfg.model, **shape}
     return start
+
+
+def same_data(cfg: DictConfig, folder: Path) -> None:
+    """ConfigError where a run of this name has read other texts: mixing them needs a name of its own."""
+    path = folder / "config.yaml"
+    before = OmegaConf.load(path).data.sources if path.exists() else None
+    if before is not None and OmegaConf.to_container(before) != plain(cfg)["data"]["sources"]:
+        raise ConfigError(
+            f"data={cfg.data.name}: {folder} was trained on {', '.join(s.root for s in before)}; to go on with other texts take"
+            f" another name=... with ckpt={folder} or init={folder}"
+        )
 
 
 def run_folder(cfg: DictConfig) -> Path:
@@ -170,12 +183,18 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
         from cngpt.corpus.prepare import prepare
 
         processes = options["processes"] if options["processes"] != "auto" else min(16, os.cpu_count() or 1)
-        prepare(
+        report = prepare(
             data["sources"], out, tokenizer, valid_fraction=data["valid_fraction"], min_chars=options["min_chars"],
             processes=processes, shard_bytes=options["shard_mb"] << 20, overwrite=again,
         )  # fmt: skip
+        if report["unknown"]["share"] > 0.01:
+            say(
+                f"warning: {report['unknown']['share']:.0%} of the tokens are [UNK]: {tokenizer.name} does not know these characters"
+                " (hanzi has simplified ones only); see tokenizer=bert, or task=tokenizer for one of your own"
+            )
     else:
-        say(f"{out} is there already; task=prepare overwrite=true makes it anew")
+        check_unchanged(data["sources"], out)
+        say(f"reading {out}, made before; task=prepare overwrite=true makes it anew")
     shards = Shards(out / "train")
     if shards.fingerprint != tokenizer.fingerprint:
         raise UserError(
@@ -186,6 +205,22 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
     if options["out"] and made_of and [Path(r).name for r in made_of] != [Path(r).name for r in wanted]:
         raise ConfigError(f"prepare.out={out}: was made of {', '.join(made_of)}, not of {', '.join(wanted)}; take another folder")
     return out
+
+
+def check_unchanged(sources: list[dict], out: Path) -> None:
+    """ConfigError where the texts have another size than when `out` was made of them; texts that are gone do not matter."""
+    from cngpt import files
+    from cngpt.corpus.readers import open_source
+
+    then = files.read_json(out / "report.json")["settings"].get("size") if (out / "report.json").exists() else None
+    if then is None or not all(files.exists(s["root"]) for s in sources):
+        return
+    now = sum(open_source(s).size() for s in sources)
+    if now != then:
+        raise ConfigError(
+            f"data.root: the texts have changed since {out} was made of them ({then:,} -> {now:,} bytes);"
+            " task=prepare overwrite=true makes it anew, prepare.out=... makes another"
+        )
 
 
 def wait_for(out: Path) -> None:

@@ -49,6 +49,8 @@ WRONG = [
     (["task=generate", "prompt=a"], "nothing to generate from.*python run.py"),
     (["logger=null"], "logger=null: a group takes the name of a choice"),
     (["task=tokenizer"], "out=... is needed"),
+    (["prompt=abc"], "prompt: belongs to task=generate"),
+    (["data.root=texts"], "data=sample has texts of its own; yours need data=files"),
     (["tokenizer=bert", "tokenizer.vocab=nowhere.txt"], "tokenizer bert: there is no nowhere.txt"),
     (["tokenizer=bpe"], "tokenizer.path=... is needed"),
 ]  # fmt: skip
@@ -74,7 +76,7 @@ def test_a_mistake_is_one_line(arguments, line, tmp_path):
     assert done.returncode == 2, done.stderr
     errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
     assert errors and re.search(line, errors[0]), done.stderr
-    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2, done.stderr
     assert not list(tmp_path.glob("runs/[!.]*"))
 
 
