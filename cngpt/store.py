@@ -9,9 +9,13 @@ What is missing, damaged or of another make raises UserError: one line with the 
 weights are needed, not before, so that `header` can refuse a wrong model at once.
 """
 
+import hashlib
 import json
+import math
+import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +24,7 @@ from cngpt.errors import UserError
 from cngpt.tokens import Tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from cngpt.model import GPT
@@ -44,21 +49,78 @@ def save(
 
     The tensors keep their type. `generation`: defaults for sampling, `step`: how long it was trained; both plain values.
     """
-    from safetensors.torch import save_file
+    save_state(folder, gpt.shape.as_dict(), gpt.state_dict(), tokenizer, generation, overwrite, step)
 
-    shape = gpt.shape.as_dict()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in gpt.state_dict().items()}
-    tensors[EMBEDDING] = tensors[EMBEDDING][: gpt.shape.vocab_size].clone()  # a view would drag its padding along
+
+def save_state(
+    folder: str | Path,
+    shape: dict,
+    state: "dict[str, Tensor]",
+    tokenizer: Tokenizer,
+    generation: dict | None = None,
+    overwrite: bool = False,
+    step: int | None = None,
+) -> None:
+    """`save` for the tensors of a model, as `GPT.state_dict()` has them."""
+    tensors = {**state, EMBEDDING: state[EMBEDDING][: shape["vocab_size"]]}
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each is aligned, as the format asks
+    sizes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    write(folder, shape, sizes, tensors.values(), tokenizer, generation, overwrite, step)
+
+
+def write(
+    folder: str | Path,
+    shape: dict,
+    sizes: "dict[str, tuple[torch.dtype, tuple[int, ...]]]",
+    tensors: "Iterable[Tensor]",
+    tokenizer: Tokenizer,
+    generation: dict | None = None,
+    overwrite: bool = False,
+    step: int | None = None,
+) -> None:
+    """`save` for a model that is not in memory: `tensors` come one by one, in the order of `sizes` and as large as it says."""
     _check_vocabulary(folder, shape, tokenizer)
     folder = Path(folder)
     if overwrite and folder.exists() and not (folder / CONFIG).exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder} is no model directory, and overwrite=true replaces nothing else; give another name")
     with files.atomic_folder(folder, overwrite) as new:
-        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        digest = _write_weights(new / WEIGHTS, sizes, tensors)
         config = {"format": FORMAT, "shape": shape, "step": step, "tokenizer": tokenizer.fingerprint}
-        files.write_json(new / CONFIG, {**config, "weights": {"sha256": files.sha256(new / WEIGHTS)}})
+        files.write_json(new / CONFIG, {**config, "weights": {"sha256": digest}})
         files.write_text(new / TOKENIZER, tokenizer.to_json())
         files.write_json(new / GENERATION, generation or {})
+
+
+def _write_weights(path: Path, sizes: dict, tensors: "Iterable[Tensor]") -> str:
+    """A .safetensors file (8 bytes length, a JSON header, the tensors end to end), and its sha256.
+
+    Written here because the library wants all tensors in memory at once. https://huggingface.co/docs/safetensors has the format.
+    """
+    import torch
+
+    codes = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, (dtype, size) in sizes.items():
+        start, end = end, end + math.prod(size) * dtype.itemsize
+        header[name] = {"dtype": codes[dtype], "shape": list(size), "data_offsets": [start, end]}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+
+        def put(block) -> None:
+            digest.update(block)
+            file.write(block)
+
+        put(len(head).to_bytes(8, "little"))
+        put(head)
+        for (name, (dtype, size)), tensor in zip(sizes.items(), tensors, strict=True):
+            if (tensor.dtype, tuple(tensor.shape)) != (dtype, size):
+                raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} came, {dtype} {size} was announced")
+            put(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tokenizer]":

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 VOCABULARIES = {"bert": 21128, "clue": 8021, "mbert": 119547}
-GIVEN = ["data.root=texts", "init=model"]  # keys that a user must give where a choice has no default
+GIVEN = ["data.root=texts", "init=model", "ckpt=model"]  # keys that a user must give where a choice has no default
+CONVERT = ["from=gpt2ml", "path=model.ckpt-100000"]  # with task=convert
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +33,9 @@ def stems(group: str) -> list[str]:
 
 
 def resolved(overrides: list[str]) -> dict:
-    return OmegaConf.to_container(compose("config", [*overrides, *GIVEN]), resolve=True)
+    return OmegaConf.to_container(
+        compose("config", [*overrides, *GIVEN, *(CONVERT if "task=convert" in overrides else [])]), resolve=True
+    )
 
 
 @pytest.mark.parametrize("group, choice", [(g, c) for g in GROUPS if g != "hydra" for c in stems(g)])

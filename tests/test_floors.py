@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors"},
-    {"files", "page"},
+    {"bar", "files", "page"},
     {"tokens", "model", "plan"},
     {"corpus", "store"},
     {"generation"},

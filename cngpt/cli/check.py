@@ -24,9 +24,13 @@ CHOICES = {
     "schedule.name": ("cosine", "linear", "wsd", "constant", "gpt2ml"),
     "logger.mode": ("auto", "online", "offline"),
     "generation.nucleus": ("usual", "gpt2ml"),
+    "generation.stop": ("usual", "gpt2ml"),
+    "generation.join": ("usual", "gpt2ml"),
     "tokenizer.manner": ("hf", "gpt2ml"),
     "data.split": ("file", "line", "blank"),
     "kind": ("wordpiece", "bpe"),
+    "from": ("gpt2ml", "gpt2ml_tfrecord", "huggingface"),
+    "to": ("huggingface",),
 }
 
 POSITIVE = (
@@ -38,7 +42,8 @@ POSITIVE = (
 
 NOT_NEGATIVE = (
     "seed", "schedule.warmup_steps", "optim.weight_decay", "callbacks.validation.windows", "callbacks.samples.every", "prepare.min_chars",
-    "trainer.num_workers", "generation.temperature", "generation.top_k", "generation.min_new_tokens", "generation.seed", "inspect",
+    "trainer.num_workers", "generation.temperature", "generation.top_k", "generation.min_new_tokens", "generation.min_len", "generation.seed",
+    "inspect",
 )  # fmt: skip
 
 SHARES = {
@@ -66,11 +71,13 @@ def shorten_warmup(cfg: DictConfig, typed: set[str]) -> None:
 
 def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep: bool) -> None:
     """Raises ConfigError for the first thing that is wrong. `overrides` as typed; `choices` the group chosen for each."""
-    for key in ("init", "data.root"):
+    for key in ("init", "ckpt", "data.root", "from", "path"):
         OmegaConf.select(cfg, key)  # raises where it is needed and not given
     for o in overrides:
         if o.startswith("+") and o[1:].partition("=")[0] not in choices:
             raise ConfigError(f"{o}: nothing reads a key that conf/ does not have; python run.py --help lists them")
+    if cfg.task == "convert":
+        conversion(cfg)
     if cfg.data.name == "sample" and any(o.startswith("data.root=") for o in overrides):
         raise ConfigError(
             f"data.root={cfg.data.root}: data=sample has texts of its own; yours need data=files (or thucnews, ...)"
@@ -86,6 +93,10 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
         if sweep and (cfg.trainer.strategy != "single" or cfg.trainer.num_nodes > 1):
             raise ConfigError(
                 f"trainer.strategy={cfg.trainer.strategy} with -m: a sweep runs on single devices; use trainer=cpu or trainer=gpu"
+            )
+        if cfg.data.name == "shards" and cfg.prepare.out:
+            raise ConfigError(
+                f"prepare.out={cfg.prepare.out}: data=shards reads data.root={cfg.data.root} as it is; leave prepare.out out"
             )
         warmup, total = cfg.schedule.warmup_steps, cfg.schedule.get("total_steps")
         if total is not None and warmup >= total:
@@ -126,6 +137,14 @@ def hardware(cfg: DictConfig) -> None:
         )
     if count is not None and "n_ctx" in cfg.model:
         divide(cfg.tokens_per_step, cfg.model.n_ctx, count * t.num_nodes, t.micro_batch, t.micro_batch_tokens)
+
+
+def conversion(cfg: DictConfig) -> None:
+    """That the keys of task=convert go with what it converts from."""
+    of = {"config": ("gpt2ml",), "optimizer": ("gpt2ml",), "eos": ("gpt2ml", "gpt2ml_tfrecord")}
+    for key, sources in of.items():
+        if cfg[key] and cfg["from"] not in sources:
+            raise ConfigError(f"{key}={show(cfg[key])}: goes with from={' and from='.join(sources)}, not with from={cfg['from']}")
 
 
 def types(cfg: DictConfig, group_overrides: list[str], keys: list[str]) -> None:

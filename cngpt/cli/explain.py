@@ -11,6 +11,9 @@ from cngpt.errors import ConfigError, nearest
 WHAT = {
     "data.root": "the folder, zip or file with the texts",
     "init": "a model directory or checkpoint to begin with",
+    "ckpt": "the training checkpoint to go on from, or the folder that holds it",
+    "from": "gpt2ml, gpt2ml_tfrecord or huggingface",
+    "path": "what to convert",
 }
 
 

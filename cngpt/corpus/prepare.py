@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from cngpt import files
+from cngpt.bar import Bar
 from cngpt.corpus.clean import Cleaner, basic, name_of
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.readers import Reader, open_source
-from cngpt.corpus.report import Account, Bar, nothing_kept, print_rows, reasons, report_of, show, skipped_rows
+from cngpt.corpus.report import Account, nothing_kept, print_rows, reasons, report_of, show, skipped_rows
 from cngpt.corpus.workers import Tokenizer, Work, batches_of, process
 from cngpt.errors import ConfigError, UserError
 from cngpt.tokens.shards import SHARD_BYTES, Shards, ShardWriter

@@ -1,7 +1,6 @@
 """What happened to the documents: counted, as a dict for report.json, as a table and a progress bar for a person."""
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from cngpt.corpus.document import Tally
 from cngpt.errors import UserError
 
 SHOWN_UNKNOWN = 20  # of the commonest characters that became [UNK]
-BAR_AFTER = 3.0  # seconds until a progress bar is worth its lines
 
 
 @dataclass
@@ -102,42 +100,3 @@ def print_rows(rows: list[tuple[str, str, str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     Console(stderr=True).print(table)
-
-
-class Bar:
-    """Called with bytes read: a progress bar on stderr, once the work has lasted BAR_AFTER seconds."""
-
-    def __init__(self, total: int, shown: bool):
-        self._total, self._shown, self._began = total, shown, time.monotonic()
-        self._done, self._next, self._bar = 0.0, BAR_AFTER, None
-
-    def __call__(self, more: float) -> None:
-        self._done += more
-        if self._shown and time.monotonic() - self._began > self._next:
-            self._next += 0.2
-            if self._bar is None:
-                self._bar = self._start()
-            self._bar.update(self._task, completed=min(self._done, self._total))
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *error) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _start(self):
-        from rich import progress
-        from rich.console import Console
-
-        bar = progress.Progress(
-            progress.TextColumn("preparing"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = bar.add_task("preparing", total=self._total)
-        bar.start()
-        return bar

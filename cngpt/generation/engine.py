@@ -24,8 +24,8 @@ UNFINISHED = "\ufffd"  # how byte-level BPE decodes the first bytes of a charact
 class Story:
     prompt: str  # as it was given
     text: str  # prompt and continuation, decoded together
-    tokens: list[int]  # the continuation, without the EOS that ended it
-    finished: bool  # ended by EOS, not by max_new_tokens
+    tokens: list[int]  # the continuation; the EOS that ended it is left out unless it is text, or with stop="gpt2ml"
+    finished: bool  # ended by EOS, not by max_new_tokens or the end of the context
     cut: bool  # the prompt was longer than the context, only its end was read
 
 
@@ -38,7 +38,8 @@ class Row:
     prompt: int  # how many of them were given
     generator: np.random.Generator
     start: int = 0  # the model sees ids[start:]
-    finished: bool = False
+    finished: bool = False  # by EOS
+    done: bool = False
 
     @property
     def window(self) -> list[int]:
@@ -51,8 +52,8 @@ class Engine:
 
     A prompt is taken for the beginning of a document. Training packs documents one after another, each closed by EOS, so what
     the model knows as a beginning is "EOS, title, ..."; without the EOS it would go on as in the middle of some article.
-    Hence EOS is put before every prompt, and alone is the empty prompt. Only the seed's own models (tokenizer manner "gpt2ml")
-    go without: their training rows began with the article itself. `open_with_eos` overrides this.
+    Hence the tokenizer's `opening_id`, mostly EOS, is put before every prompt. Only the seed's own models go without: their
+    training rows began with the article itself. The empty prompt is EOS alone there.
 
     `batch_tokens` limits rows x columns of a batch's cache, which takes 8 x n_layer x width bytes a token in float32.
     """
@@ -60,15 +61,11 @@ class Engine:
     gpt: GPT
     tokenizer: Tokenizer
     batch_tokens: int = 8192
-    open_with_eos: bool | None = None
     _banned: Tensor = field(init=False, repr=False)
 
     def __post_init__(self):
         V = self.gpt.shape.vocab_size
-        if self.open_with_eos is None:
-            self.open_with_eos = self.tokenizer.manner != "gpt2ml"
         self._banned = torch.zeros(V, dtype=torch.bool)
-        self._banned[list(self.tokenizer.control_ids)] = True
         self._banned[self.tokenizer.vocab_size :] = True  # rows of the embedding that no token has
 
     def generate(self, prompts: Sequence[str], n: int = 1, sampling: Sampling = Sampling()) -> list[list[Story]]:
@@ -84,7 +81,7 @@ class Engine:
             for batch in self._batches([row for group in rows for row in group], sampling.max_new_tokens):
                 for _ in self._write(batch, sampling):
                     pass
-        return [[self._story(prompt, row) for row in group] for prompt, group in zip(prompts, rows, strict=True)]
+        return [[self._story(prompt, row, sampling) for row in group] for prompt, group in zip(prompts, rows, strict=True)]
 
     def stream(self, prompt: str, sampling: Sampling = Sampling()) -> Iterator[str]:
         """The text of `generate` in pieces as they come: first the prompt as decoded, then what is certain after each token.
@@ -94,20 +91,22 @@ class Engine:
         """
         row = self._row(self.tokenizer.encode(prompt).tolist(), 0, sampling)
         self._warn(self._is_cut(row))
-        shown = self.tokenizer.decode(row.ids).rstrip(UNFINISHED)
+        unfinished = UNFINISHED + "#" if sampling.join == "gpt2ml" else UNFINISHED  # two tokens # and # vanish together
+        shown = self._text(row, sampling).rstrip(unfinished)
         yield shown
         with evaluating(self.gpt):
             for _ in self._write([row], sampling):
-                text = self.tokenizer.decode(row.ids).rstrip(UNFINISHED)
+                text = self._text(row, sampling).rstrip(unfinished)
                 if len(text) > len(shown):
                     yield text[len(shown) :]
                     shown = text
-        rest = self.tokenizer.decode(row.ids)[len(shown) :]
+        rest = self._text(row, sampling)[len(shown) :]
         if rest:
             yield rest
 
     def _row(self, prompt: list[int], sample: int, sampling: Sampling) -> Row:
-        opening = [self.tokenizer.eos_id] if self.open_with_eos or not prompt else []
+        first = self.tokenizer.opening_id
+        opening = [first] if first is not None else [] if prompt else [self.tokenizer.eos_id]
         ids = opening + prompt
         start = max(0, len(ids) - self.gpt.shape.n_ctx)
         return Row(ids, len(opening), len(ids), generator(sampling.seed, sample, prompt), start)
@@ -120,8 +119,12 @@ class Engine:
             n_ctx = self.gpt.shape.n_ctx
             warnings.warn(f"{cut} prompt(s) longer than the model's context: only the last {n_ctx} tokens are read", stacklevel=3)
 
-    def _story(self, prompt: str, row: Row) -> Story:
-        return Story(prompt, self.tokenizer.decode(row.ids), row.ids[row.prompt :], row.finished, self._is_cut(row))
+    def _story(self, prompt: str, row: Row, sampling: Sampling) -> Story:
+        return Story(prompt, self._text(row, sampling), row.ids[row.prompt :], row.finished, self._is_cut(row))
+
+    def _text(self, row: Row, sampling: Sampling) -> str:
+        ids = row.ids[row.opening :]
+        return self.tokenizer.decode_as_the_seed(ids) if sampling.join == "gpt2ml" else self.tokenizer.decode(ids)
 
     def _columns(self, rows: list[Row], new_tokens: int) -> int:
         """What a batch needs until it is done or the context is full; the last token is never read."""
@@ -141,14 +144,15 @@ class Engine:
     def _write(self, rows: list[Row], sampling: Sampling) -> Iterator[None]:
         """Adds one token to every row between two yields, until all rows are finished or have `max_new_tokens`."""
         eos, device = self.tokenizer.eos_id, self.gpt.tok.weight.device
-        allowed = self._banned.to(device)
+        allowed = self._banned.to(device, copy=True)
+        allowed[[self.tokenizer.pad_id] if sampling.nucleus == "gpt2ml" else list(self.tokenizer.control_ids)] = True
         before_eos = allowed.clone()
-        before_eos[eos] = True
+        before_eos[eos] |= not self.tokenizer.eos_is_text  # a text needs its full stops before its end, too
         cache, said = None, None
         for count in range(sampling.max_new_tokens):
             with undifferentiated(device):
                 if cache is None or cache.length == cache.size:
-                    rows = [row for row in rows if not row.finished]
+                    rows = [row for row in rows if not row.done]
                     logits, cache = self._read(rows, sampling.max_new_tokens - count)
                     said = self._said(rows, device) if sampling.repetition_penalty != 1 else None
                 else:
@@ -159,18 +163,27 @@ class Engine:
                 if said is not None:
                     said.scatter_(1, chosen[:, None], True)
             for row, token in zip(rows, chosen.tolist(), strict=True):
-                if token == eos:
-                    row.finished = True
-                elif not row.finished:  # who is finished stays in the batch for a while, unheard
-                    row.ids.append(token)
+                if not row.done:  # who is done stays in the batch for a while, unheard
+                    self._add(row, token, sampling)
             yield
-            going = [i for i, row in enumerate(rows) if not row.finished]
+            going = [i for i, row in enumerate(rows) if not row.done]
             if not going:
                 return
             if 2 * len(going) <= len(rows):  # by halves, so that all copies of the cache together are less than one more cache
                 rows, keep = [rows[i] for i in going], torch.tensor(going, device=device)
                 cache.keep(keep)
                 said = None if said is None else said[keep]
+
+    def _add(self, row: Row, token: int, sampling: Sampling) -> None:
+        """Puts the token at the row's end, and ends the row where that is its end."""
+        ends, is_text = token == self.tokenizer.eos_id, self.tokenizer.eos_is_text or sampling.stop == "gpt2ml"
+        if is_text or not ends:
+            row.ids.append(token)
+        if sampling.stop == "gpt2ml":
+            row.finished = ends and len(row.ids) - row.opening > sampling.min_len
+            row.done = row.finished or len(row.window) > self.gpt.shape.n_ctx  # one more than it can read
+        else:
+            row.finished = row.done = ends and (not is_text or len(row.ids) - row.prompt >= sampling.min_new_tokens)
 
     def _read(self, rows: list[Row], new_tokens: int) -> tuple[Tensor, Cache]:
         """The logits (B, V) of each row's next token, and the cache after all that the rows hold.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cngpt.errors import ConfigError, nearest
 
-NUCLEI = ("usual", "gpt2ml")
+MANNERS = ("usual", "gpt2ml")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,10 @@ class Sampling:
     temperature: float = 0.9  # 0: the likeliest token each time
     top_k: int = 0  # 0: off
     top_p: float = 0.9  # 1: off
-    nucleus: str = "usual"  # or "gpt2ml", see `top_p`
+    nucleus: str = "usual"  # or "gpt2ml", see `top_p`; there the pad is the only token that never comes
+    stop: str = "usual"  # at EOS, which is left out. "gpt2ml": at an EOS beyond min_len, which stays, or when the context is full
+    min_len: int = 0  # tokens, the prompt's included; for stop="gpt2ml"
+    join: str = "usual"  # as a reader would print it. "gpt2ml": tokens without ##, [UNK] and any space
     repetition_penalty: float = 1.0
     min_new_tokens: int = 0
     max_new_tokens: int = 200
@@ -31,14 +34,17 @@ class Sampling:
         self._need("temperature", float, lambda t: 0 <= t < math.inf, "a number from 0 (the likeliest token each time)")
         self._need("top_k", int, lambda k: k >= 0, "a whole number from 0 (off)")
         self._need("top_p", float, lambda p: 0 <= p <= 1, "a number from 0 to 1 (off)")
-        if self.nucleus not in NUCLEI:
-            near = nearest(str(self.nucleus), NUCLEI)
-            raise ConfigError(f"generation.nucleus={self.nucleus}: must be one of {', '.join(NUCLEI)}.{near}")
+        for key in ("nucleus", "stop", "join"):
+            if (value := getattr(self, key)) not in MANNERS:
+                raise ConfigError(f"generation.{key}={value}: must be one of {', '.join(MANNERS)}.{nearest(str(value), MANNERS)}")
         self._need("repetition_penalty", float, lambda r: 0 < r < math.inf, "a number above 0 (1: off)")
         self._need("max_new_tokens", int, lambda n: n >= 1, "a whole number from 1")
         self._need("min_new_tokens", int, lambda n: n >= 0, "a whole number from 0")
         if (low := self.min_new_tokens) > (high := self.max_new_tokens):
             raise ConfigError(f"generation.min_new_tokens={low}: must be at most max_new_tokens, {high}")
+        self._need("min_len", int, lambda n: n >= 0, "a whole number from 0")
+        if self.min_len and self.stop != "gpt2ml":
+            raise ConfigError(f"generation.min_len={self.min_len}: goes with generation.stop=gpt2ml; else min_new_tokens=...")
         self._need("seed", int, lambda s: True, "a whole number")
 
     def _need(self, key: str, kind: type, allowed, what: str) -> None:

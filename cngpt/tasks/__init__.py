@@ -11,6 +11,7 @@ from cngpt.errors import ConfigError, UserError
 from cngpt.tasks.inputs import (
     Start,
     first_of_all,
+    place_for,
     plain,
     prepared,
     prompts_of,
@@ -67,6 +68,10 @@ def train(cfg: DictConfig, typed: set[str]) -> None:
 
 def prepare(cfg: DictConfig, typed: set[str]) -> None:
     """Raw texts to shards, with a report; inspect=N shows documents before and after instead."""
+    if cfg.data.name == "shards":
+        raise ConfigError(
+            "data=shards: these are prepared already; train with them, or take data=files data.root=<folder of texts>"
+        )
     tokenizer = tokenizer_of(cfg, typed, None, None)
     if cfg.inspect:
         from cngpt.corpus.prepare import inspect
@@ -150,6 +155,60 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
         files.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def convert(cfg: DictConfig, typed: set[str]) -> None:
+    """A checkpoint of gpt2-ml or a model of Hugging Face to a model directory; the TFRecords of gpt2-ml to shards."""
+    path = str(cfg.path)
+    name = Path(path.rstrip("/")).name.removesuffix(".index").partition(".data-")[0]
+    if cfg["from"] == "gpt2ml_tfrecord":
+        from cngpt.interop.gpt2ml import shards
+
+        if not cfg.vocab:
+            raise ConfigError("vocab=... is needed: the vocab.txt that the records were made with, clue or bert")
+        out = place_for(cfg, "data", f"{name.removesuffix('.tfrecord')}-gpt2ml")
+        shard_bytes = cfg.prepare.shard_mb << 20
+        report = shards.convert(path, out, cfg.vocab, cfg.eos, cfg.data.valid_fraction, shard_bytes, cfg.overwrite)
+        say(
+            f"{report['records']:,} articles of {len(report['files'])} file(s), {report['tokens']:,} tokens; {report['full']:,} fill their row:"
+            f" what was longer had been cut off"
+        )
+        say(f"shards   {out}   (python run.py data=shards data.root={out})")
+        return
+    if cfg["from"] == "huggingface":
+        from cngpt.interop.huggingface.convert import convert as read
+
+        out = place_for(cfg, "models", name)
+        notes = read(path, out, vocab=cfg.vocab, overwrite=cfg.overwrite)
+    else:
+        from cngpt.interop.gpt2ml.convert import convert as read
+
+        out = place_for(cfg, "models", name)
+        options = {"vocab": cfg.vocab, "config": cfg.config, "eos": cfg.eos, "optimizer": cfg.optimizer}
+        notes = read(path, out, **options, overwrite=cfg.overwrite)
+    for note in notes:
+        say(note)
+    if cfg.optimizer:
+        say(f"run      {out}   (python run.py experiment=gpt2ml_continue ckpt={out} data.root=<folder>)")
+    else:
+        say(f"model    {out}   (python run.py task=generate ckpt={out})")
+
+
+def export(cfg: DictConfig, typed: set[str]) -> None:
+    """A model to a folder that Hugging Face's transformers loads."""
+    from cngpt import store
+    from cngpt.interop.huggingface.export import export as write
+
+    path = Path(cfg.ckpt) if cfg.ckpt else store.newest(Path(cfg.paths.runs))
+    if path is None:
+        raise UserError(
+            f"nothing to export: no run in {cfg.paths.runs}; train one (python run.py) or give ckpt=<model directory>"
+        )
+    name = path.parent.name if path.name == "model" else path.stem
+    out = place_for(cfg, "models", f"{name}-huggingface")
+    for note in write(path, out, overwrite=cfg.overwrite):
+        say(note)
+    say(f"folder   {out}   (AutoModelForCausalLM.from_pretrained({str(out)!r}))")
+
+
 def finished(folder: Path, start: Start, max_steps: int) -> None:
     """A run that has its steps already: says so, and writes its model/ if it was stopped before that."""
     from cngpt import store
@@ -192,4 +251,4 @@ def converse(engine, sampling) -> None:
         turn += 1
 
 
-TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate)}
+TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate, convert, export)}

@@ -129,6 +129,14 @@ def tokenizer_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path
     from cngpt.tokens import load_tokenizer
 
     own = head["tokenizer"] if head else None
+    beside = Path(str(cfg.data.root)) / "tokenizer.json"
+    if (
+        own is None
+        and cfg.data.name == "shards"
+        and beside.is_file()
+        and not any(key.split(".")[0] == "tokenizer" for key in typed)
+    ):
+        return load_tokenizer(beside)  # as convert leaves it beside the shards
     if own and not any(key.split(".")[0] == "tokenizer" for key in typed):
         return own
     options = {k: v for k, v in plain(cfg)["tokenizer"].items() if k not in ("name", "path")}
@@ -169,6 +177,8 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
     from cngpt.tokens.shards import Shards
 
     data, options = plain(cfg)["data"], plain(cfg)["prepare"]
+    if data["name"] == "shards":
+        return ready_made(Path(data["root"]), tokenizer)
     if options["out"]:
         out = Path(options["out"])
     else:
@@ -204,6 +214,32 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
     wanted = [s["root"] for s in data["sources"]]
     if options["out"] and made_of and [Path(r).name for r in made_of] != [Path(r).name for r in wanted]:
         raise ConfigError(f"prepare.out={out}: was made of {', '.join(made_of)}, not of {', '.join(wanted)}; take another folder")
+    return out
+
+
+def ready_made(folder: Path, tokenizer) -> Path:
+    """data=shards: a folder that holds shards for this tokenizer, or ConfigError."""
+    from cngpt.tokens.shards import Shards
+
+    for part in ("train", "valid"):
+        if not (folder / part / "manifest.json").exists():
+            raise ConfigError(
+                f"data.root={folder}: holds no {part}/manifest.json; give the folder that task=prepare or task=convert wrote"
+            )
+        if Shards(folder / part).fingerprint != tokenizer.fingerprint:
+            raise ConfigError(
+                f"data.root={folder}: was made with another tokenizer than {tokenizer.name}; leave tokenizer= out, or prepare the texts again"
+            )
+    return folder
+
+
+def place_for(cfg: DictConfig, parent: str, name: str) -> Path:
+    """out=..., or a folder of this name in one of paths.*; ConfigError where there is something and overwrite=true was not said."""
+    from cngpt import files
+
+    out = Path(cfg.out) if cfg.out else Path(cfg.paths[parent]) / name
+    if out.exists() and not files.is_empty(out) and not cfg.overwrite:
+        raise ConfigError(f"out={out}: exists already; take another folder, or overwrite=true")
     return out
 
 

@@ -60,15 +60,19 @@ class ShardWriter:
         self._file = None
 
     def add(self, ids_list: Sequence[np.ndarray], characters: Sequence[int]) -> None:
-        """Documents as ids without EOS (it is added here), and how many characters of text each one was."""
+        """Documents as ids without EOS (it is added here), and how many characters of text each one was.
+
+        Where EOS is text (gpt2-ml's 。), a document that ends with it gets no second one.
+        """
         for ids, length in zip(ids_list, characters, strict=True):
             if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self._vocab_size:
                 raise ValueError(f"token ids {ids.min()}..{ids.max()} do not fit a vocabulary of {self._vocab_size}")
             if self._file is None:
                 self._begin()
             self._starts.append(self._tokens)
-            self._pending += (ids.astype(self._dtype), self._eos)
-            self._tokens += len(ids) + 1
+            body = ids[:-1] if len(ids) and ids[-1] == self._eos[0] else ids
+            self._pending += (body.astype(self._dtype), self._eos)
+            self._tokens += len(body) + 1
             self._characters += int(length)
             if self._tokens >= self._shard_tokens:
                 self._end()

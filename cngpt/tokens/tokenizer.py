@@ -1,7 +1,7 @@
 """The Tokenizer: text to ids and back, kept in one Hugging Face `tokenizer.json`.
 
-The file is what the `tokenizers` library writes and reads. Three facts it has no place for stand in its decoder, where that
-library passes over them: `"cngpt": {"name", "manner", "eos"}`. The line end is an added token "\\n", folded quotes are Replace
+The file is what the `tokenizers` library writes and reads. Four facts it has no place for stand in its decoder, where that
+library passes over them: `"cngpt": {"name", "manner", "eos", "opening"}`. The line end is an added token "\\n", folded quotes are Replace
 steps of the normalizer, so whoever loads the file with `tokenizers` gets the same ids.
 """
 
@@ -34,6 +34,8 @@ class Tokenizer:
 
     `manner` is "hf" (ids as `tokenizers` gives them) or "gpt2ml" (as the code of gpt2-ml gave them). `control_ids` are never to be
     sampled; `eos_id` and `newline_id` are not among them. `unk_id` and `newline_id` are None where the vocabulary has none.
+    `opening_id` is what a document begins with in the eyes of a model trained with this tokenizer: EOS, which closed the one before
+    it; None for the manner "gpt2ml", whose rows began with the text itself; the fact "opening", a token or null, says otherwise.
     `surrogates` counts the lone surrogates that were replaced by U+FFFD so far.
     """
 
@@ -66,7 +68,12 @@ class Tokenizer:
         if not byte_level:
             special |= {id for id, token in self._tokens.items() if CONTROL.fullmatch(token)}
         self.control_ids = tuple(sorted((special | {self.pad_id, self.unk_id}) - {self.eos_id, self.newline_id, None}))
-        self._hidden = {*self.control_ids, self.eos_id} - {self.unk_id}  # by decode
+        self.eos_is_text: bool = not byte_level and self.eos_id not in special  # gpt2-ml's 。, which decode shows
+        self._hidden = {*self.control_ids, *([] if self.eos_is_text else [self.eos_id])} - {self.unk_id}  # by decode
+        if "opening" in facts:
+            self.opening_id: int | None = None if facts["opening"] is None else self._find("opening", facts["opening"])
+        else:
+            self.opening_id = None if self.manner == "gpt2ml" else self.eos_id
         self._backend, self._fast = self._build()
 
     @classmethod
@@ -185,11 +192,19 @@ class Tokenizer:
         words = (UNKNOWN if id == self.unk_id else self._tokens.get(id, UNKNOWN) for id in seen)
         return detokenize(words, self._fast.stands_alone)
 
+    def decode_as_the_seed(self, ids: Iterable[int]) -> str:
+        """As the demo of gpt2-ml printed a text: its tokens end to end, without [UNK] and ##. Spaces are lost."""
+        return "".join(self._tokens[int(id)] for id in ids).replace("[UNK]", "").replace("##", "")
+
     def token(self, id: int) -> str:
         return self._tokens[id]
 
     def id(self, token: str) -> int | None:
         return self._ids.get(token)
+
+    def __contains__(self, id: int) -> bool:
+        """Whether a token has this id; ids may have gaps."""
+        return id in self._tokens
 
     def __len__(self) -> int:
         return self.vocab_size

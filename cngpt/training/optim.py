@@ -19,7 +19,8 @@ def build(gpt: GPT, name: str, lr: float, weight_decay: float, **options) -> Opt
         fused = all(p.device.type in ("cpu", "cuda") for p in params)
         return torch.optim.AdamW(groups, lr=lr, betas=tuple(options["betas"]), eps=options["eps"], fused=fused)
     if name == "adafactor":
-        return torch.optim.Adafactor(groups, lr=lr, beta2_decay=options["beta2_decay"], d=options["clip_update"])
+        # one tensor after the other: all at once takes the size of the model again, 5.6 GB for 1.5B
+        return torch.optim.Adafactor(groups, lr=lr, beta2_decay=options["beta2_decay"], d=options["clip_update"], foreach=False)
     if name == "gpt2ml_adafactor":
         parts = seed_tensors(gpt)
         for group in groups:

@@ -312,7 +312,7 @@ def test_inspecting_says_what_was_skipped_once(tmp_path, capsys):
 
 
 def test_a_long_run_shows_a_bar_and_every_run_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["cngpt.corpus.report"], "BAR_AFTER", -1.0)
+    monkeypatch.setattr(sys.modules["cngpt.bar"], "BAR_AFTER", -1.0)
     prepare(corpus(tmp_path / "in", 100), tmp_path / "out", TOKENIZER, progress=True)
     shown = capsys.readouterr().err
     assert "preparing" in shown

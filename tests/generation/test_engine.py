@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cngpt.generation import Engine, Sampling
 from cngpt.model import GPT
-from cngpt.tokens import load_tokenizer
+from cngpt.tokens import Tokenizer, load_tokenizer
 from tests.conftest import tiny_shape, tiny_tokenizer
 from tests.golden_seed import load_seed_model
 from tests.hugging_face import hugging_face_twins
@@ -25,7 +25,7 @@ PROMPTS = ["丞一丁", "a", "上下, 丌不与丏丐丑丒专", "", "b c"]
 class Numbers:
     """A tokenizer whose texts are the ids themselves: '5 17 3'."""
 
-    manner, control_ids = "gpt2ml", ()
+    control_ids, pad_id, opening_id, eos_is_text = (), 0, None, False
 
     def __init__(self, vocab_size: int, eos_id: int, control_ids: tuple[int, ...] = ()):
         self.vocab_size, self.eos_id, self.control_ids = vocab_size, eos_id, control_ids
@@ -68,6 +68,58 @@ def test_greedy_texts_are_the_seeds(shared):
         length = min(len(tokens) for tokens in run["tokens"]) - len(run["prompt"][0])  # up to the end of the context
         stories = Engine(gpt, Numbers(300, eos_id=-1)).generate(prompts, sampling=replace(GREEDY, max_new_tokens=length))
         assert [p + s[0].tokens for p, s in zip(run["prompt"], stories, strict=True)] == run["tokens"], run["name"]
+
+
+def test_texts_end_where_the_seeds_ended(shared):
+    golden = shared("golden")
+    gpt = load_seed_model(golden)
+    runs = [run for run in json.loads((golden / "generation.json").read_text()) if run["eos"] != -1]
+    assert len(runs) == 5
+    for run in runs:
+        sampling = replace(GREEDY, nucleus="gpt2ml", stop="gpt2ml", min_len=run["min_len"], max_new_tokens=1024)
+        prompts = [" ".join(map(str, prompt)) for prompt in run["prompt"]]
+        stories = Engine(gpt, Numbers(300, eos_id=run["eos"])).generate(prompts, sampling=sampling)
+        for prompt, tokens, (story,) in zip(run["prompt"], run["tokens"], stories, strict=True):
+            ours = prompt + story.tokens
+            if len(prompts) == 1:
+                assert ours == tokens, run["name"]
+            else:  # the seed's batch went on until all its rows ended at once; its demo had one row, and so has each of ours
+                assert ours == tokens[: len(ours)] and story.finished == (run["eos"] in tokens), run["name"]
+
+
+def test_the_seeds_stop_fills_the_context_where_no_end_comes(gpt):
+    (story,) = Engine(gpt, Numbers(64, eos_id=-1)).generate(["5 6"], sampling=replace(GREEDY, stop="gpt2ml", max_new_tokens=999))[
+        0
+    ]
+    assert len(story.tokens) == gpt.shape.n_ctx + 1 - 2  # one more than it can read, as in the seed
+    assert not story.finished
+
+
+def full_stop_tokenizer():
+    """As of gpt2-ml's 15 GB release: 。 ends a text and is a part of it."""
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "。", "##a", *(chr(0x4E00 + n) for n in range(57))]
+    return Tokenizer.from_vocab(tokens, name="tiny", manner="gpt2ml", lowercase=False, eos="。")
+
+
+def test_an_end_of_text_that_is_text_is_shown_and_does_not_end_it_too_early(gpt):
+    tokenizer = full_stop_tokenizer()
+    sampling = replace(LIVELY, min_new_tokens=40, max_new_tokens=400)
+    stories = Engine(gpt, tokenizer).generate(["丁"], n=8, sampling=sampling)[0]
+    assert all(len(story.tokens) >= 40 and story.text.endswith("。") for story in stories if story.finished)
+    assert any(story.finished for story in stories)
+    assert any(tokenizer.eos_id in story.tokens[:39] for story in stories)
+
+
+def test_the_seeds_join_drops_unknowns_and_never_takes_a_piece_back(gpt):
+    engine = Engine(gpt, full_stop_tokenizer())
+    sampling = replace(LIVELY, join="gpt2ml", nucleus="gpt2ml", max_new_tokens=200)
+    (story,) = engine.generate(["丁[UNK]丁"], sampling=sampling)[0]
+    assert (
+        engine.tokenizer.unk_id in story.tokens and "□" not in story.text and "##" not in story.text and "[UNK]" not in story.text
+    )
+    assert engine.tokenizer.pad_id not in story.tokens
+    pieces = list(engine.stream("丁[UNK]丁", sampling))
+    assert "".join(pieces) == story.text
 
 
 def test_a_text_does_not_depend_on_what_else_is_in_the_batch(engine):
@@ -122,10 +174,14 @@ def test_every_prompt_opens_a_document_but_for_the_seeds_models(gpt):
     tokenizer, seeds = tiny_tokenizer(), tiny_tokenizer(manner="gpt2ml")
     eos, (a,) = tokenizer.eos_id, tokenizer.encode("a")
     one = replace(GREEDY, max_new_tokens=1)
-    for engine in (Engine(gpt, tokenizer), Engine(gpt, seeds), Engine(gpt, seeds, open_with_eos=True)):
+    cls = json.loads(tokenizer.to_json())
+    cls["decoder"]["cngpt"]["opening"] = "[CLS]"
+    classed = Tokenizer.from_json(json.dumps(cls))
+    for engine in (Engine(gpt, tokenizer), Engine(gpt, seeds), Engine(gpt, classed)):
         engine.generate(["a"], sampling=one)
         engine.generate([""], sampling=one)
-    assert read == [[[eos, a]], [[eos]], [[a]], [[eos]], [[eos, a]], [[eos]]]
+    c = tokenizer.id("[CLS]")
+    assert read == [[[eos, a]], [[eos]], [[a]], [[eos]], [[c, a]], [[c]]]
 
 
 def test_the_opening_eos_is_not_made_less_likely_by_the_repetition_penalty():
@@ -161,7 +217,7 @@ def test_a_prompt_longer_than_the_context_keeps_its_end_and_says_so(engine):
     assert not whole.cut
     assert cut.text.startswith(long)
     end = engine.tokenizer.decode(engine.tokenizer.encode(long)[-32:])
-    bare = Engine(engine.gpt, engine.tokenizer, open_with_eos=False)
+    bare = Engine(engine.gpt, tiny_tokenizer(manner="gpt2ml"))
     assert bare.generate([end], sampling=GREEDY)[0][0].tokens == cut.tokens
 
 

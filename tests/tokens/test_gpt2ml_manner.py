@@ -32,6 +32,8 @@ def test_tokens_and_ids_are_those_of_the_original_code(shared, setting):
     for item, ids in zip(golden, tokenizer.encode_batch([item["text"] for item in golden]), strict=True):
         assert [tokenizer.token(id) for id in ids] == item[setting]["tokens"], item["text"]
         assert ids.tolist() == item[setting]["ids"], item["text"]
+        if "demo_text" in item[setting]:
+            assert tokenizer.decode_as_the_seed(ids) == item[setting]["demo_text"], item["text"]
     assert len(golden) == 70
 
 

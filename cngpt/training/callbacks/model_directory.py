@@ -6,7 +6,6 @@ import pytorch_lightning as pl
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from cngpt import store
-from cngpt.model import GPT
 
 
 class ModelDirectory(pl.Callback):
@@ -22,7 +21,6 @@ class ModelDirectory(pl.Callback):
         # gathers sharded weights tensor by tensor, into the first rank's memory alone
         state = get_model_state_dict(module.gpt, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
         if trainer.is_global_zero:
-            gpt = GPT(module.gpt.shape)
-            gpt.load_state_dict(state)
-            store.save(self.folder, gpt, self.tokenizer, self.generation, overwrite=True, step=trainer.global_step)
+            options = {"overwrite": True, "step": trainer.global_step}
+            store.save_state(self.folder, module.gpt.shape.as_dict(), state, self.tokenizer, self.generation, **options)
         trainer.strategy.barrier("model")

@@ -1,0 +1,45 @@
+"""A progress bar for work that is measured in bytes."""
+
+import time
+
+BAR_AFTER = 3.0  # seconds until a bar is worth its lines
+
+
+class Bar:
+    """Called with bytes done: a progress bar on stderr with speed and ETA, once the work has lasted BAR_AFTER seconds."""
+
+    def __init__(self, total: int, shown: bool = True, title: str = "preparing"):
+        self._total, self._shown, self._title, self._began = total, shown, title, time.monotonic()
+        self._done, self._next, self._bar = 0.0, BAR_AFTER, None
+
+    def __call__(self, more: float) -> None:
+        self._done += more
+        if self._shown and time.monotonic() - self._began > self._next:
+            self._next += 0.2
+            if self._bar is None:
+                self._bar = self._start()
+            self._bar.update(self._task, completed=min(self._done, self._total))
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(self._done, self._total))
+            self._bar.stop()
+
+    def _start(self):
+        from rich import progress
+        from rich.console import Console
+
+        bar = progress.Progress(
+            progress.TextColumn(self._title),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = bar.add_task(self._title, total=self._total)
+        bar.start()
+        return bar

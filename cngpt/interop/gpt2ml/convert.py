@@ -1,0 +1,174 @@
+"""A checkpoint of gpt2-ml to a model directory, or to a training checkpoint that goes on from its step."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cngpt import files, store
+from cngpt.bar import Bar
+from cngpt.errors import ConfigError, UserError
+from cngpt.interop.gpt2ml import mapping, unindexed
+from cngpt.interop.gpt2ml.bundle import Bundle
+from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
+from cngpt.model import Shape
+from cngpt.model.gpt import PAD_TO
+from cngpt.tokens import Tokenizer
+
+RELEASES = {  # sha256 of the .data file, from the seed's README
+    "4a6e5124df8db7ac2bdd902e6191b807a6983a7f5d09fb10ce011f9a073b183e": "gpt2-ml's 15 GB release",
+    "e698cc97a7f5f706f84f58bb469d614e51d3c0ce5f9ab9bf77e01e3fcb41d482": "gpt2-ml's 30 GB release",
+}
+OPTIMIZER = {"name": "gpt2ml_adafactor", "lr": 1e-4, "weight_decay": 0.01, "beta2": 0.999, "clip_update": 1.0}
+SCHEDULE = {"name": "gpt2ml", "warmup_steps": 10_000, "total_steps": 800_000}
+ALIGNED = 64  # bytes
+
+
+def convert(
+    path: str | Path,
+    out: str | Path,
+    vocab: str | None = None,
+    config: str | Path | None = None,
+    eos: str | None = None,
+    optimizer: bool = False,
+    overwrite: bool = False,
+) -> list[str]:
+    """Reads the checkpoint at `path` (see Bundle.open; a .data file without its .index will do) and writes `out`.
+
+    vocab: its vocab.txt, `clue` or `bert`; None: the one that goes with its embedding. config: the seed's JSON, where it has not
+    one head for 64 of its width. eos: the token that ends a text; None: as the seed's demo had it. optimizer: `out` becomes a run
+    directory whose training checkpoint holds the optimizer's state and step too, instead of a model directory.
+    Returns what is worth knowing, a line each. Raises UserError or ConfigError, and then `out` is as it was.
+    """
+    sizes = _json(config) if config else None
+    alone = unindexed.find(Path(path))
+    bundle = unindexed.open(alone, sizes, vocab) if alone else Bundle.open(path)
+    try:
+        where = str(alone or path)
+        shapes = {name: entry.shape for name, entry in bundle.entries.items()}
+        shape = mapping.shape_of(shapes, sizes, where)
+        _check_all(bundle, shape, optimizer, where)
+        tokenizer = tokenizer_for(vocab, shape.vocab_size, eos)
+        step = int(bundle.read(mapping.STEP)) if mapping.STEP in bundle.entries else None
+        notes = [_about(shape, step, tokenizer), *_origin(bundle, alone is not None)]
+        # one full stop is no story: where it ends a text, the text goes on for a hundred tokens first
+        generation = {"min_new_tokens": 100} if tokenizer.eos_is_text else {}
+        names = {*mapping.variables(shape, slots=optimizer)} & {*bundle.entries}
+        with Bar(sum(bundle.entries[name].size for name in names), title="converting") as bar:
+
+            def read(name: str) -> np.ndarray:
+                array = bundle.read(name)
+                bar(array.nbytes)
+                return array
+
+            if optimizer:
+                _training_checkpoint(Path(out), shape, tokenizer, generation, read, int(step), overwrite)
+            else:
+                sizes = {name: (torch.float32, size) for name, size in mapping.parameters(shape).items()}
+                weights = (torch.from_numpy(_writable(array)) for _, array in mapping.tensors(shape, read))
+                store.write(out, shape.as_dict(), sizes, weights, tokenizer, generation, overwrite, step)
+        return notes
+    finally:
+        bundle.close()
+
+
+def _training_checkpoint(
+    out: Path, shape: Shape, tokenizer: Tokenizer, generation: dict, read, step: int, overwrite: bool
+) -> None:
+    """`out`/checkpoints/step_<step>.ckpt. The weights wait in a file on the way, mapped, so that memory never holds them all."""
+    from cngpt.training.assemble import assemble
+
+    if overwrite and out.exists() and not files.is_empty(out) and not (out / "checkpoints").is_dir():
+        raise UserError(f"{out} is no run directory, and overwrite=true replaces nothing else; give another name")
+    about = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": generation}
+    about["training"] = {"optim.name": OPTIMIZER["name"]}
+    with files.atomic_folder(out, overwrite) as new, tempfile.TemporaryFile(dir=new.parent) as waiting:
+        places = {}
+        for name, array in mapping.tensors(shape, read):
+            if name == store.EMBEDDING:
+                rows = -(-shape.vocab_size // PAD_TO) * PAD_TO
+                array = np.concatenate([array, np.zeros((rows - len(array), array.shape[1]), np.float32)])
+            waiting.seek(-waiting.tell() % ALIGNED, 1)
+            places[name] = (waiting.tell(), array.shape)
+            waiting.write(array.data)
+        waiting.flush()
+        weights = {
+            name: torch.from_numpy(np.memmap(waiting, np.float32, mode="c", offset=offset, shape=size))
+            for name, (offset, size) in places.items()
+        }
+
+        def slots(name: str) -> dict[str, torch.Tensor]:
+            return {key: torch.from_numpy(array.copy()) for key, array in mapping.slots(name, read).items()}
+
+        checkpoint = assemble(shape, weights, slots, OPTIMIZER, SCHEDULE, step, about)
+        (new / "checkpoints").mkdir()
+        torch.save(checkpoint, new / "checkpoints" / f"step_{step:08d}.ckpt")
+
+
+def _check_all(bundle: Bundle, shape: Shape, optimizer: bool, where: str) -> None:
+    if left := mapping.surplus(bundle.entries, shape):
+        raise UserError(
+            f"{where}: {left[0]}{f' and {len(left) - 1} more' if len(left) > 1 else ''} belong to no model of gpt2-ml"
+        )
+    for name, entry in bundle.entries.items():
+        want = np.dtype(np.int64 if name == mapping.STEP else np.float32)
+        if entry.dtype != want:
+            raise UserError(f"{where}: {name} is {entry.dtype}, and gpt2-ml wrote {want}; save it so")
+    wanted = mapping.variables(shape)
+    for name, entry in bundle.entries.items():
+        if entry.shape != wanted[name]:
+            raise UserError(
+                f"{where}: {name} is {list(entry.shape)}, and belongs to a tensor for which it would be {list(wanted[name])}"
+            )
+    if optimizer and (missing := sorted(wanted.keys() - bundle.entries.keys())):
+        raise ConfigError(
+            f"optimizer=true: {where} holds no state of the optimizer ({missing[0]} is missing); leave it out for a model directory"
+        )
+
+
+def _about(shape: Shape, step: int | None, tokenizer: Tokenizer) -> str:
+    trained = "" if step is None else f", step {step:,}"
+    end = tokenizer.token(tokenizer.eos_id)
+    return (
+        f"{shape.n_layer} layers x {shape.width}, {shape.n_head} heads, {shape.vocab_size:,} rows for {tokenizer.vocab_size:,} tokens"
+        f" ({tokenizer.name}){trained}; a text ends with {end} ({tokenizer.eos_id})"
+    )
+
+
+def _origin(bundle: Bundle, alone: bool) -> Iterator[str]:
+    """The sha256 of the data files; which release it is, or that nothing vouches for a file without an index."""
+    for data in bundle.files:
+        digest = hashlib.sha256()
+        with Bar(data.stat().st_size, title="sha256") as bar, open(data, "rb") as file:
+            while block := file.read(files.BLOCK):
+                digest.update(block)
+                bar(len(block))
+        known = RELEASES.get(digest.hexdigest())
+        yield f"sha256 {digest.hexdigest()}: {known or 'neither of the two releases of gpt2-ml'}"
+        if alone and not known:
+            yield f"warning: {data.name} has no .index, whose checksums would show a damage; its size alone is right"
+
+
+def _json(path: str | Path) -> dict:
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"config={path}: there is no such file; it is the JSON of the seed's configs/, such as mega.json"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config={path}: cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(value, dict) or not {"hidden_size", "num_hidden_layers"} <= value.keys():
+        raise ConfigError(
+            f"config={path}: has no hidden_size and num_hidden_layers; give the JSON of the seed's configs/, such as mega.json"
+        )
+    return value
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    """torch warns of arrays that it could not write into."""
+    return array if array.flags.writeable else array.copy()

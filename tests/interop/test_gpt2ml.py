@@ -1,0 +1,352 @@
+"""gpt2-ml's checkpoints and records become ours: what they compute, what they are recognised by, and what is refused."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cngpt import store
+from cngpt.errors import UserError
+from cngpt.interop.gpt2ml import mapping, shards
+from cngpt.interop.gpt2ml.bundle import layout, read_index
+from cngpt.interop.gpt2ml.convert import convert
+from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
+from cngpt.model import GPT, Shape
+from cngpt.tokens.shards import Shards
+from cngpt.training.assemble import assemble
+from tests.commands import run
+from tests.golden_seed import as_training_checkpoint, load_seed_model, write_vocab
+from tests.interop.bundle_writer import write_bundle
+
+SMALL = Shape("gpt2ml", vocab_size=40, n_ctx=8, n_layer=2, n_head=2, width=128)
+
+
+def random_variables(shape: Shape, slots: bool = True, step: int = 7) -> dict[str, np.ndarray]:
+    dice = np.random.default_rng(0)
+    found = {name: dice.standard_normal(size, np.float32) for name, size in mapping.variables(shape, slots).items()}
+    return found | ({mapping.STEP: np.array(step, np.int64)} if slots else {})
+
+
+@pytest.fixture
+def vocab(tmp_path) -> str:
+    return str(write_vocab(tmp_path / "vocab.txt", 40))
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """A small checkpoint that was never TensorFlow's; its prefix."""
+    (tmp_path / "small").mkdir()
+    write_bundle(tmp_path / "small/model.ckpt-7", random_variables(SMALL))
+    return tmp_path / "small/model.ckpt-7"
+
+
+def left_behind(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("source", ["ckpt", "ckpt_snappy"])
+def test_the_golden_checkpoint_becomes_a_model_directory_that_computes_the_same(shared, tmp_path, source):
+    golden = shared("golden")
+    vocab = write_vocab(tmp_path / "vocab.txt")
+    notes = convert(golden / source, tmp_path / "model", vocab=str(vocab), config=golden / "tiny_config.json")
+    assert "step 5" in notes[0] and "neither of the two releases" in notes[1]
+    gpt, tokenizer = store.load(tmp_path / "model")
+    assert gpt.shape.dropout == 0.1 and store.header(tmp_path / "model")["step"] == 5
+    assert (tokenizer.manner, tokenizer.newline_id, tokenizer.opening_id) == ("gpt2ml", None, None)
+    recorded = np.load(golden / "forward.npz")
+    logits = gpt(torch.from_numpy(recorded["input_ids"]).long()[:, :-1])
+    assert_close(logits, torch.from_numpy(recorded["logits"]), atol=5e-5, rtol=0)
+    twin = load_seed_model(golden)
+    assert all(torch.equal(a, b) for a, b in zip(gpt.state_dict().values(), twin.state_dict().values(), strict=True))
+
+
+def test_the_released_checkpoints_hold_exactly_what_our_mapping_expects(shared):
+    for name, rows in (("model.ckpt-100000", 21_130), ("model.ckpt-220000", 8_021)):
+        _, entries = read_index(shared("golden/released_index") / f"{name}.index")
+        shape = mapping.shape_of({entry.name: entry.shape for entry in entries}, None, name)
+        assert shape == Shape("gpt2ml", rows, 1024, 48, 24, 1536, dropout=0.1, initializer_range=0.014142135623731)
+        expected = mapping.variables(shape)
+        assert {entry.name: entry.shape for entry in entries} == expected and len(expected) == 1835
+        # and a lone .data file would be read at the right places
+        kinds = {True: "int64", False: "float32"}
+        guessed = layout((name, size, kinds[name == mapping.STEP]) for name, size in expected.items())
+        assert [(e.name, e.offset, e.size) for e in guessed] == [(e.name, e.offset, e.size) for e in entries]
+
+
+def test_our_parameters_are_those_of_the_model_in_its_order():
+    with torch.device("meta"):
+        state = GPT(SMALL).state_dict()
+    want = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    want["tok.weight"] = (SMALL.vocab_size, SMALL.width)
+    assert list(mapping.parameters(SMALL).items()) == list(want.items())
+
+
+def test_a_converted_model_is_the_one_that_saving_it_would_write(small, vocab, tmp_path):
+    convert(small, tmp_path / "model", vocab=vocab)
+    gpt, tokenizer = store.load(tmp_path / "model")
+    store.save(tmp_path / "again", gpt, tokenizer, step=7)
+    for file in ("model.safetensors", "config.json", "tokenizer.json", "generation.json"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
+
+
+def test_an_assembled_checkpoint_is_the_one_lightning_wrote(tmp_path):
+    """From a real run's weights and slots the same file is made again, apart from what a resumed run sets itself."""
+    settings = [
+        "model=gpt2ml_base",
+        "model.n_layer=1",
+        "model.width=32",
+        "model.n_head=2",
+        "model.n_ctx=64",
+        "tokens_per_step=128",
+    ]
+    settings += ["optim=gpt2ml_adafactor", "schedule=gpt2ml", "logger=csv", "trainer=cpu", "max_steps=3", "name=real"]
+    settings += [
+        "callbacks.samples.every=0",
+        "callbacks.checkpoint.every=3",
+        "callbacks.validation.windows=2",
+        "schedule.warmup_steps=2",
+    ]
+    run(*settings, cwd=tmp_path)
+    real = torch.load(tmp_path / "runs/real/checkpoints/step_00000003.ckpt", weights_only=True)
+    about = {key: value for key, value in real["cngpt"].items() if key != "step"}
+    weights = {name.removeprefix("gpt."): tensor for name, tensor in real["state_dict"].items()}
+    (state,) = real["optimizer_states"]
+    shape = Shape(**about["shape"])
+    order = [n for group in state["param_groups"] for n in group["params"]]
+    matrices_first = sorted(weights, key=lambda name: weights[name].ndim < 2)
+    slots = {name: state["state"][n] for n, name in zip(order, matrices_first, strict=True)}
+    optimizer = {"name": "gpt2ml_adafactor", "lr": 1e-4, "weight_decay": 0.01, "beta2": 0.999, "clip_update": 1.0}
+    schedule = {"name": "gpt2ml", "warmup_steps": 2, "total_steps": 800_000}
+    made = assemble(shape, weights, slots.__getitem__, optimizer, schedule, 3, about)
+    for checkpoint in (made, real):
+        checkpoint["loops"] = checkpoint["loops"]["fit_loop"]
+        for own in ("epoch_loop.batch_progress", "epoch_loop.state_dict"):  # GPTModule.on_load_checkpoint, and where in an epoch
+            checkpoint["loops"].pop(own)
+        for scheduler in checkpoint["lr_schedulers"]:
+            scheduler.pop("_last_lr")
+        for group in checkpoint["optimizer_states"][0]["param_groups"]:
+            group.pop("lr")
+    assert_same(made, real, "")
+
+
+def assert_same(a, b, where: str) -> None:
+    if isinstance(a, dict):  # OrderedDict or not
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for n, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{where}/{n}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def test_training_goes_on_from_the_seeds_step_in_one_command(shared, tmp_path):
+    as_training_checkpoint(shared("golden"), tmp_path)
+    gpt, _ = store.load(tmp_path / "run")
+    assert torch.equal(gpt.pos.weight, load_seed_model(shared("golden")).pos.weight)
+    options = ["experiment=gpt2ml_continue", "data=sample", "tokens_per_step=128", "trainer=cpu", "logger=csv", "callbacks=quiet"]
+    options += ["callbacks.log_every=1", "callbacks.validation.windows=2", "schedule.warmup_steps=2"]
+    done = run(*options, "ckpt=run", "name=on", "max_steps=7", cwd=tmp_path)
+    assert "goes on from step 5" in done.stderr and "step 7/7" in done.stderr
+    lines = (tmp_path / "runs/on/metrics.csv").read_text().splitlines()
+    rates = [float(line.split(",")[3]) for line in lines[1:] if line.split(",")[3]]
+    assert rates == pytest.approx([1e-4 * (1 - step / 800_000) for step in (5, 6)])
+    after = torch.load(tmp_path / "runs/on/checkpoints/step_00000007.ckpt", weights_only=True)
+    before = torch.load(tmp_path / "run/checkpoints/step_00000005.ckpt", weights_only=True)
+    a, b = (c["optimizer_states"][0]["state"][0]["rows_0"] for c in (after, before))
+    assert b.min() > 0 and (a > b * 0.999**2 * (1 - 1e-6)).all()  # two steps further from the seed's, not begun afresh
+
+
+def test_heads_come_from_the_json_else_there_is_one_for_64_of_the_width(small, vocab, tmp_path):
+    convert(small, tmp_path / "two", vocab=vocab)
+    assert store.header(tmp_path / "two")["shape"]["n_head"] == 2
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 38, "max_position_embeddings": 8}
+    (tmp_path / "own.json").write_text(json.dumps(sizes))
+    convert(small, tmp_path / "eight", vocab=vocab, config=tmp_path / "own.json")
+    assert store.header(tmp_path / "eight")["shape"]["n_head"] == 8
+    for wrong, message in (
+        ({"num_hidden_layers": 3}, "num_hidden_layers=3, but the tensors of .* say 2"),
+        ({"num_attention_heads": 7}, "does not divide"),
+        ({"num_attention_heads": 0}, "config: "),
+        ({"num_attention_heads": "two"}, "config: "),
+    ):
+        (tmp_path / "own.json").write_text(json.dumps({**sizes, **wrong}))
+        with pytest.raises(UserError, match=message):
+            convert(small, tmp_path / "no", vocab=vocab, config=tmp_path / "own.json")
+
+
+def test_a_lone_data_file_converts_to_the_same_model(small, vocab, tmp_path):
+    convert(small, tmp_path / "whole", vocab=vocab)
+    small.with_name(small.name + ".index").unlink()
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40, "max_position_embeddings": 8}
+    (tmp_path / "own.json").write_text(json.dumps(sizes))
+    data = small.with_name(small.name + ".data-00000-of-00001")
+    for n, path in enumerate((data, small, small.parent)):
+        notes = convert(path, tmp_path / f"alone{n}", vocab=vocab, config=tmp_path / "own.json")
+        assert any(note.startswith("warning: ") and "no .index" in note for note in notes)
+        for file in ("model.safetensors", "config.json"):
+            assert (tmp_path / f"alone{n}" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    with pytest.raises(UserError, match=r"none of the .* sizes"):
+        convert(data, tmp_path / "no", vocab=vocab)  # of no configuration of the seed
+    data.write_bytes(data.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"none of the .* sizes"):
+        convert(data, tmp_path / "no", vocab=vocab, config=tmp_path / "own.json")
+
+
+def test_texts_end_as_in_the_seeds_demo(shared):
+    bert = str(shared("golden/vocab/bert-base-chinese-vocab.txt"))
+    clue = str(shared("golden/vocab/clue-vocab.txt"))
+    fifteen, thirty = tokenizer_for(bert, 21_130, None), tokenizer_for(clue, 8_021, None)
+    assert (fifteen.name, fifteen.eos_id, fifteen.token(511)) == ("bert", 511, "。")
+    assert (thirty.name, thirty.eos_id, thirty.token(102)) == ("clue", 102, "[SEP]")
+    assert fifteen.newline_id is None and thirty.newline_id is None
+    text = "他说：“好。”\n第二天，他走了。"
+    assert fifteen.decode(fifteen.encode(text)).count("。") == 2  # the end of text is text
+    assert tokenizer_for(bert, 21_130, "[SEP]").eos_id == 102
+    with pytest.raises(UserError, match=r"21,128 entries, and the model has 8,021"):
+        tokenizer_for(bert, 8_021, None)
+
+
+def test_a_document_that_ends_with_the_full_stop_gets_no_second_one(shared, tmp_path):
+    from cngpt.tokens.shards import ShardWriter
+
+    tokenizer = tokenizer_for(str(shared("golden/vocab/bert-base-chinese-vocab.txt")), None, None)
+    about = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
+    with ShardWriter(tmp_path / "s", **about) as writer:
+        writer.add(tokenizer.encode_batch(["天晴。", "下雨"]), [3, 2])
+        writer.close()
+    found = Shards(tmp_path / "s")
+    assert tokenizer.decode(found.read(0, found.tokens)) == "天晴。下雨。"
+
+
+CORRUPTIONS = 200
+
+
+def corrupted(prefix: Path, n: int) -> None:
+    """Makes the checkpoint wrong in place, each n in its own way."""
+    dice = random.Random(n)
+    index, data = (prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001"))
+    file = dice.choice([index, data])
+    blob = bytearray(file.read_bytes())
+    kind = n % 5
+    if kind == 0:
+        blob = blob[: dice.randrange(len(blob))]
+    elif kind == 1:
+        blob[dice.randrange(len(blob))] ^= 1 << dice.randrange(8)
+    elif kind == 2:
+        blob += bytes(dice.randrange(1, 100))
+    elif kind == 3:  # names, shapes or types that do not go together, in a file that is sound by itself
+        wrong = random_variables(SMALL)
+        names = [name for name in wrong if name != mapping.STEP]
+        a, b = dice.sample(names, 2)
+        while wrong[a].shape == wrong[b].shape:  # the same tensor by another name would be another model
+            a, b = dice.sample(names, 2)
+        what = dice.randrange(5)
+        if what == 0:
+            wrong[a], wrong[b] = wrong[b], wrong[a]
+        elif what == 1:
+            wrong[a] = wrong[a].astype(np.float16)
+        elif what == 2:
+            wrong["newslm/strange"] = wrong.pop(a)
+        elif what == 3:
+            wrong[a] = wrong[a].reshape(-1, 1)
+        else:
+            wrong[mapping.STEP] = wrong[mapping.STEP].astype(np.int32)
+        write_bundle(prefix, wrong, compress=bool(n % 2))
+        return
+    else:
+        start = dice.randrange(max(1, len(blob) - 64))
+        blob[start : start + 64] = dice.randbytes(64)
+    file.write_bytes(blob)
+
+
+def test_two_hundred_corrupted_checkpoints_end_in_one_clear_line_each(small, vocab, tmp_path):
+    for n in range(CORRUPTIONS):
+        place = tmp_path / "case"
+        shutil.copytree(small.parent, place)
+        corrupted(place / small.name, n)
+        with pytest.raises(UserError) as caught:
+            convert(place / small.name, tmp_path / "out/model", vocab=vocab, optimizer=bool(n % 3 == 0))
+        message = str(caught.value)
+        assert "\n" not in message and len(message) > 20, n
+        assert "small" in message or "case" in message or "newslm" in message, message
+        assert not (tmp_path / "out").exists() or not left_behind(tmp_path / "out"), n
+        shutil.rmtree(place)
+
+
+def test_what_is_no_checkpoint_of_gpt2ml_is_refused(small, vocab, tmp_path):
+    write_bundle(tmp_path / "other", {"bert/embeddings": np.zeros((3, 4), np.float32)})
+    with pytest.raises(UserError, match="holds no GPT of gpt2-ml"):
+        convert(tmp_path / "other", tmp_path / "out", vocab=vocab)
+    bare = random_variables(SMALL, slots=False)
+    write_bundle(tmp_path / "bare", bare)
+    with pytest.raises(UserError, match=r"optimizer=true: .* holds no state of the optimizer"):
+        convert(tmp_path / "bare", tmp_path / "out", vocab=vocab, optimizer=True)
+    convert(tmp_path / "bare", tmp_path / "out", vocab=vocab)
+    assert store.header(tmp_path / "out")["step"] is None
+    with pytest.raises(UserError, match="exists already"):
+        convert(small, tmp_path / "out", vocab=vocab)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/novel.txt").write_text("mine")
+    for optimizer in (False, True):
+        with pytest.raises(UserError, match="replaces nothing else"):
+            convert(small, tmp_path / "mine", vocab=vocab, optimizer=optimizer, overwrite=True)
+    assert (tmp_path / "mine/novel.txt").exists()
+
+
+@pytest.mark.parametrize("lengths", ["len1024", "len128_folds2", "len128"])
+def test_the_seeds_records_become_shards_id_for_id(shared, tmp_path, lengths):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    expected = json.loads(shared("golden/tfrecord/expected.json").read_text())["files"]
+    files = sorted(name for name in expected if name.startswith(f"{lengths}_train") or name.startswith(f"{lengths}_"))
+    files = [name for name in files if lengths != "len128" or "folds" not in name]
+    for name in files:
+        shutil.copy(shared(f"golden/tfrecord/{name}"), folder)
+    vocab = str(shared("golden/vocab/clue-vocab.txt"))
+    report = shards.convert(folder, tmp_path / "shards", vocab, valid_fraction=0.2)
+    want = sorted(ids for name in files for ids in expected[name]["ids_without_trailing_pad"])
+    parts = [Shards(tmp_path / "shards" / part) for part in ("train", "valid")]
+    assert sorted(part.document(i).tolist() for part in parts for i in range(part.documents)) == want
+    assert all(part.documents for part in parts) and report["records"] == len(want)
+    assert report["full"] == sum(
+        len(ids) >= expected[name]["record_length"][0] - 1 for name in files for ids in expected[name]["ids_without_trailing_pad"]
+    )
+
+
+def test_old_records_train_in_two_commands(shared, tmp_path):
+    vocab = shared("golden/vocab/clue-vocab.txt")
+    records = shared("golden/tfrecord")
+    done = run("task=convert", "from=gpt2ml_tfrecord", f"path={records}", f"vocab={vocab}", "out=old", cwd=tmp_path)
+    assert "54 articles of 4 file(s)" in done.stderr
+    options = ["model.n_layer=1", "model.width=32", "model.n_head=2", "model.n_ctx=64", "tokens_per_step=128", "logger=csv"]
+    options += ["trainer=cpu", "callbacks=quiet", "max_steps=2", "schedule.warmup_steps=1", "name=again"]
+    run(*options, "data=shards", "data.root=old", cwd=tmp_path)
+    assert store.header(tmp_path / "runs/again")["tokenizer"].manner == "gpt2ml"
+    done = run(*options, "data=shards", "data.root=old", "tokenizer=hanzi", "name=other", cwd=tmp_path, check=False)
+    assert done.returncode == 2 and "another tokenizer than hanzi" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_wrong_uses_of_convert_are_one_line_before_anything_slow(tmp_path):
+    for options, message in (
+        ([], "from=... is needed"),
+        (["from=gpt2ml"], "path=... is needed"),
+        (["from=gpt3", "path=x"], "from=gpt3: one of gpt2ml, gpt2ml_tfrecord, huggingface"),
+        (["from=gpt2ml", "path=nowhere"], "nowhere"),
+        (["from=huggingface", "path=x", "optimizer=true"], "optimizer=true: goes with from=gpt2ml"),
+        (["from=gpt2ml_tfrecord", "path=x"], "vocab=... is needed"),
+        (["from=gpt2ml_tfrecord", "path=x", "vocab=y"], "path=x"),
+    ):
+        done = run("task=convert", *options, cwd=tmp_path, check=False)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+        assert message in done.stderr
+    assert not list(tmp_path.iterdir())
