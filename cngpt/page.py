@@ -1,6 +1,73 @@
-"""Plots that stand alone: SVG files that any browser and any code host shows."""
+"""Pages and plots that stand alone: HTML and SVG that any browser shows, without scripts and without links to elsewhere."""
 
+import io
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
+
+STYLE = """
+body { font: 15px/1.6 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", sans-serif; max-width: 72rem; margin: 2rem auto;
+       padding: 0 1rem; color: #222; background: #fff }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse } td, th { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+tr + tr td { border-top: 1px solid #eee } th { font-weight: 500; color: #777; font-size: .85rem }
+.facts { display: flex; flex-wrap: wrap; gap: .8rem } .facts div { border: 1px solid #ddd; border-radius: .4rem; padding: .4rem .9rem }
+.facts b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0 1rem; margin-bottom: 1rem } .pair .id { grid-column: 1 / 3; margin: 0; color: #777 }
+.pair .head { margin: 0; font-size: .8rem; color: #777 } .pair pre { overflow: auto; max-height: 24rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5rem .8rem; margin: 0; font: inherit }
+del { background: #ffd7d5; text-decoration: none } ins { background: #d5f5d9; text-decoration: none }
+details { margin: .2rem 0 } summary { cursor: pointer } svg { max-width: 100%; height: auto }
+"""
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A whole page of pieces of HTML."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{STYLE}</style>'
+    return (
+        f"<!DOCTYPE html>\n<html lang='zh'><head>{head}</head><body><h1>{escape(title)}</h1>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def facts(items: Sequence[tuple[str, str]]) -> str:
+    """A few numbers that are seen first."""
+    return '<div class="facts">' + "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in items) + "</div>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """Numbers are right-aligned, with thousands separated."""
+    if not rows:
+        return "<p>none</p>"
+    kinds = [' class="number"' if isinstance(value, int | float) else "" for value in rows[0]]
+    top = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(head, kinds, strict=True))
+    shown = [[f"{value:,}" if isinstance(value, int | float) else str(value) for value in row] for row in rows]
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in shown
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def bars(items: Sequence[tuple[str, float]], xlabel: str, ylabel: str) -> str:
+    """A histogram as inline SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if not items:
+        return "<p>none</p>"
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar([name for name, _ in items], [number for _, number in items], color="#4c78a8")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.tick_params(axis="x", labelsize=8, rotation=30)
+    axes.grid(axis="y", alpha=0.25)
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "cngpt"}):  # the same bars are the same page
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return out.getvalue().partition("?>")[2].partition(">")[2]  # without the XML and DOCTYPE lines
 
 
 def loss_curve(rows: list[dict[str, float]], path: Path, title: str) -> None:

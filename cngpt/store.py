@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from cngpt.model import GPT
+    from cngpt.model import GPT, Shape
 
 FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER, GENERATION = "config.json", "model.safetensors", "tokenizer.json", "generation.json"
 EMBEDDING = "tok.weight"
 OF_PIECES = "meta.pt"  # Lightning's name for all but the tensors of a checkpoint that FSDP wrote in pieces
 KEY = "cngpt"  # in a training checkpoint: {"shape", "tokenizer", "generation", "training", "step"}
+AGAIN = "copy the whole model directory again"
 PREFIX = "gpt."  # of the model's tensors in a training checkpoint
 
 
@@ -61,11 +62,15 @@ def save_state(
     overwrite: bool = False,
     step: int | None = None,
 ) -> None:
-    """`save` for the tensors of a model, as `GPT.state_dict()` has them."""
+    """`save` for the tensors of a model, as `GPT.state_dict()` has them; the embedding with or without its padding rows."""
     tensors = {**state, EMBEDDING: state[EMBEDDING][: shape["vocab_size"]]}
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))  # so that each is aligned, as the format asks
-    sizes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    write(folder, shape, sizes, tensors.values(), tokenizer, generation, overwrite, step)
+    sizes = sizes_of(tensors)
+    write(folder, shape, sizes, (tensors[name] for name in sizes), tokenizer, generation, overwrite, step)
+
+
+def sizes_of(tensors: "dict[str, Tensor]") -> "dict[str, tuple[torch.dtype, tuple[int, ...]]]":
+    """Type and shape of each, ordered so that every tensor of a file will be aligned, as the format asks."""
+    return {name: (t.dtype, tuple(t.shape)) for name, t in sorted(tensors.items(), key=lambda item: -item[1].itemsize)}
 
 
 def write(
@@ -80,18 +85,29 @@ def write(
 ) -> None:
     """`save` for a model that is not in memory: `tensors` come one by one, in the order of `sizes` and as large as it says."""
     _check_vocabulary(folder, shape, tokenizer)
-    folder = Path(folder)
-    if overwrite and folder.exists() and not (folder / CONFIG).exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(f"{folder} is no model directory, and overwrite=true replaces nothing else; give another name")
+    files.check_out(folder, overwrite, is_model_directory, "model directory", size=bytes_of(sizes))
     with files.atomic_folder(folder, overwrite) as new:
-        digest = _write_weights(new / WEIGHTS, sizes, tensors)
+        digest = write_weights(new / WEIGHTS, sizes, tensors)
         config = {"format": FORMAT, "shape": shape, "step": step, "tokenizer": tokenizer.fingerprint}
         files.write_json(new / CONFIG, {**config, "weights": {"sha256": digest}})
         files.write_text(new / TOKENIZER, tokenizer.to_json())
         files.write_json(new / GENERATION, generation or {})
 
 
-def _write_weights(path: Path, sizes: dict, tensors: "Iterable[Tensor]") -> str:
+def is_model_directory(folder: Path) -> bool:
+    """Whether `save` may replace a folder: its config.json is of our format, whichever version."""
+    try:
+        config = files.read_object(folder / CONFIG)
+    except UserError:
+        return False
+    return isinstance(config.get("format"), int) and "shape" in config
+
+
+def bytes_of(sizes: dict) -> int:
+    return sum(math.prod(size) * dtype.itemsize for dtype, size in sizes.values())
+
+
+def write_weights(path: Path, sizes: dict, tensors: "Iterable[Tensor]") -> str:
     """A .safetensors file (8 bytes length, a JSON header, the tensors end to end), and its sha256.
 
     Written here because the library wants all tensors in memory at once. https://huggingface.co/docs/safetensors has the format.
@@ -132,9 +148,7 @@ def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tok
 
     `verify` compares the weights with their checksums. They have the type that they have in the file.
     """
-    import torch
-
-    from cngpt.model import GPT, Shape
+    from cngpt.model import Shape
 
     path = _find(path)
     if path.is_dir():
@@ -150,22 +164,38 @@ def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tok
         shape = Shape(**about["shape"])
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{path} describes no model that this cngpt knows ({_first_line(error)}); use the cngpt that wrote it"
+            f"{path} describes no model that this cngpt knows ({files.first_line(error)}); use the cngpt that wrote it"
         ) from None
     _check_vocabulary(path, about["shape"], tokenizer)
 
-    with torch.device("meta"):  # no memory, no random numbers
-        gpt = GPT(shape)
-    wanted = gpt.state_dict()
-    padding = wanted[EMBEDDING][shape.vocab_size :]
-    wanted[EMBEDDING] = wanted[EMBEDDING][: shape.vocab_size]
+    gpt, wanted = bare(shape)
     if path.is_file() and EMBEDDING in tensors:
         tensors[EMBEDDING] = tensors[EMBEDDING][: shape.vocab_size]
-    _check_tensors(where, _shapes(wanted), _shapes(tensors))
-    tensors[EMBEDDING] = torch.cat([tensors[EMBEDDING], tensors[EMBEDDING].new_zeros(padding.shape)])
+    _check_tensors(where, wanted, _shapes(tensors))
+    tensors[EMBEDDING] = padded(tensors[EMBEDDING])
     # copied, so that nothing depends on the file any more: training rotates its checkpoints
     gpt.load_state_dict({name: tensor.to(device, copy=True) for name, tensor in tensors.items()}, assign=True)
     return gpt.eval(), tokenizer
+
+
+def bare(shape: "Shape") -> "tuple[GPT, dict[str, tuple[int, ...]]]":
+    """A model without memory or random numbers, and the shapes that its tensors have in a file: without padding rows."""
+    import torch
+
+    from cngpt.model import GPT
+
+    with torch.device("meta"):
+        gpt = GPT(shape)
+    return gpt, {**_shapes(gpt.state_dict()), EMBEDDING: (shape.vocab_size, shape.width)}
+
+
+def padded(embedding: "Tensor") -> "Tensor":
+    """(V, D) -> (rows of `GPT.tok`, D): the embedding of a file with the padding rows of a model in memory."""
+    import torch
+
+    from cngpt.model.gpt import PAD_TO
+
+    return torch.cat([embedding, embedding.new_zeros(-len(embedding) % PAD_TO, embedding.shape[1])])
 
 
 def header(path: str | Path) -> dict:
@@ -176,7 +206,7 @@ def header(path: str | Path) -> dict:
     found = meta if meta.exists() else _find(path)
     if found.is_dir():
         config, generation = _config(found), found / GENERATION
-        about = {**config, "generation": _json(generation) if generation.exists() else {}}
+        about = {**config, "generation": files.read_object(generation, AGAIN) if generation.exists() else {}}
         tokenizer = _folder_tokenizer(found, config)
     else:
         about = _open_checkpoint(found)[KEY]
@@ -240,9 +270,9 @@ def _read_folder(folder: Path, verify: bool) -> "tuple[dict, dict[str, Tensor], 
             )
         return config, load_file(weights), tokenizer
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename} is missing; copy the whole model directory again") from None
+        raise UserError(f"{error.filename} is missing; {AGAIN}") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{weights} is damaged ({_first_line(error)}); copy the model directory again") from None
+        raise UserError(f"{weights} is damaged ({files.first_line(error)}); copy the model directory again") from None
 
 
 def _folder_tokenizer(folder: Path, config: dict) -> Tokenizer:
@@ -250,9 +280,9 @@ def _folder_tokenizer(folder: Path, config: dict) -> Tokenizer:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; copy the whole model directory again") from None
+        raise UserError(f"{path} is missing; {AGAIN}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({_first_line(error)}); copy the model directory again") from None
+        raise UserError(f"{path} cannot be read ({files.first_line(error)}); copy the model directory again") from None
     tokenizer = _tokenizer(path, text)
     if tokenizer.fingerprint != config["tokenizer"]:
         raise UserError(f"{path} is not the one this model was trained with; copy the model directory again")
@@ -261,7 +291,7 @@ def _folder_tokenizer(folder: Path, config: dict) -> Tokenizer:
 
 def _config(folder: Path) -> dict:
     path = folder / CONFIG
-    config = _json(path)
+    config = files.read_object(path, AGAIN)
     version = config.get("format")
     if not isinstance(version, int):
         raise UserError(f"{path} was not written by cngpt (it names no format); give a model directory that cngpt wrote")
@@ -274,18 +304,6 @@ def _config(folder: Path) -> dict:
     return config
 
 
-def _json(path: Path) -> dict:
-    try:
-        value = files.read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; copy the whole model directory again") from None
-    except (ValueError, OSError) as error:  # not JSON, not UTF-8, not readable
-        raise UserError(f"{path} is damaged ({_first_line(error)}); copy the model directory again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (no JSON object); copy the model directory again")
-    return value
-
-
 def verify_checkpoint(path: Path) -> None:
     """Raises UserError, naming the checkpoint before it, unless every byte of a checkpoint file is as it was written:
     torch.load does not compare the checksums that torch.save writes."""
@@ -296,7 +314,7 @@ def verify_checkpoint(path: Path) -> None:
             if damaged := archive.testzip():
                 raise _damaged(path, f"{damaged} is not what was written")
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise _damaged(path, _first_line(error)) from None
+        raise _damaged(path, files.first_line(error)) from None
 
 
 def _damaged(path: Path, what: str) -> UserError:
@@ -312,7 +330,7 @@ def _open_checkpoint(path: Path) -> dict:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # RuntimeError, UnpicklingError, EOFError, ValueError ... by the kind of damage
-        raise _damaged(path, f"{type(error).__name__}: {_first_line(error)}") from None
+        raise _damaged(path, f"{type(error).__name__}: {files.first_line(error)}") from None
     about = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not (isinstance(about, dict) and {"shape", "tokenizer"} <= about.keys()):
         raise UserError(f"{path} was not written by cngpt's training; give a step_*.ckpt of a run, or a model directory")
@@ -349,7 +367,3 @@ def _check_tensors(where: Path, wanted: dict[str, tuple], found: dict[str, tuple
         if wanted.get(name) != found.get(name):
             came, want = (" x ".join(map(str, s[name])) if name in s else "absent" for s in (found, wanted))
             raise UserError(f"{where}: tensor {name} is {came}, the model's shape wants {want}: they do not go together")
-
-
-def _first_line(error: BaseException) -> str:
-    return json.dumps(str(error).strip().split("\n")[0][:200], ensure_ascii=False)[1:-1]

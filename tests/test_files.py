@@ -76,6 +76,110 @@ def test_what_a_dead_process_left_behind_is_removed(tmp_path):
     assert os.listdir(tmp_path) == ["out"]
 
 
+KILLED = """
+import os, sys
+from cngpt import files
+real, count = os.replace, 0
+def replace(*names):
+    global count
+    count += 1
+    if count == 2:
+        os._exit(9)
+    real(*names)
+os.replace = replace
+with files.atomic_folder(sys.argv[1], overwrite=True) as new:
+    (new / "b").write_text("new")
+"""
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    out = tmp_path / "out"
+    with files.atomic_folder(out) as new:
+        (new / "a").write_text("old")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(out)]).returncode == 9
+    assert not out.exists() and len(os.listdir(tmp_path)) == 2
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(out, overwrite=True):
+        raise ZeroDivisionError
+    assert (out / "a").read_text() == "old" and os.listdir(tmp_path) == ["out"]
+
+
+def test_what_was_put_back_is_no_free_place(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a").write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED, str(out)])
+    with pytest.raises(UserError, match="exists already"):
+        files.check_out(out, False, lambda folder: True, "model")
+    assert (out / "a").read_text() == "old"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "disk/real").mkdir(parents=True)
+    (tmp_path / "disk/real/a").write_text("old")
+    (tmp_path / "out").symlink_to(tmp_path / "disk/real")
+    with files.atomic_folder(tmp_path / "out", overwrite=True) as new:
+        (new / "b").write_text("new")
+    assert (tmp_path / "out").is_symlink() and os.listdir(tmp_path / "disk/real") == ["b"]
+    assert os.listdir(tmp_path / "disk") == ["real"]
+
+
+def test_what_is_read_and_what_is_not_ours_is_never_replaced(tmp_path):
+    for name in "ours/mark", "theirs/novel", "ours/source/weights":
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "ours/source/weights")
+
+    def check(out, overwrite=True, sources=(), size=0):
+        files.check_out(tmp_path / out, overwrite, lambda folder: (folder / "mark").exists(), "model", sources, size)
+
+    check("ours")
+    check("new/deep")
+    for out, how, said in (
+        ("ours", {"sources": [tmp_path / "ours/source/weights"]}, "is or holds what is read"),
+        ("ours", {"sources": [tmp_path / "ours/source/prefix"]}, "is or holds what is read"),
+        ("ours", {"sources": [tmp_path / "link"]}, "is or holds what is read"),
+        ("ours/source", {"sources": [tmp_path / "ours/source"]}, "is or holds what is read"),
+        ("ours", {"overwrite": False}, "exists already; overwrite=true"),
+        ("theirs", {}, "is no model, and overwrite=true replaces nothing else"),
+        ("theirs/novel", {}, "is no model"),
+        ("theirs/novel/new", {}, "cannot be written"),
+        ("x" * 300, {}, "cannot be written: File name too long"),
+        ("new", {"size": 1 << 62}, "no space left on the disk of .*MB are needed"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            check(out, **how)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_and_nothing_stays(tmp_path):
+    for how in ("write", "torch"):
+        with pytest.raises(UserError, match=r"no space left on the disk of .*out"), files.atomic_folder(tmp_path / "out"):
+            try:
+                with open("/dev/full", "wb", buffering=0) as file:
+                    file.write(b"x")
+            except OSError:
+                if how == "torch":  # as torch.save hides it
+                    raise RuntimeError("unexpected pos 576 vs 534")  # noqa: B904
+                raise
+    with pytest.raises(UserError, match=r"x cannot be written: .*choose another folder"):
+        files.NewFolder("/dev/null/x")
+    with pytest.raises(FileNotFoundError), files.atomic_folder(tmp_path / "out"):
+        os.stat(tmp_path / "source")  # a file that was to be read
+    assert not os.listdir(tmp_path)
+
+
+def test_a_json_object_or_one_line(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(UserError, match=r"a.json is missing; fetch it"):
+        files.read_object(path, "fetch it")
+    for content in (b"", b"{", b"[1]", b"\xff", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"a.json is damaged .*; fetch it"):
+            files.read_object(path, "fetch it")
+    path.write_text('{"a": 1}')
+    assert files.read_object(path) == {"a": 1}
+
+
 def test_a_listing_is_sorted_hides_dot_files_and_survives_links_in_circles(tmp_path):
     for name in "b/2.txt", "b/10.txt", "a.txt", ".hidden", ".git/x":
         (tmp_path / name).parent.mkdir(exist_ok=True)

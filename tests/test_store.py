@@ -85,6 +85,23 @@ def test_files_hold_no_padding_rows_and_keep_their_type(gpt, tmp_path):
     assert store.load(tmp_path / "model")[0].tok.weight.dtype == torch.bfloat16
 
 
+def test_tensors_of_several_types_are_aligned_and_read_by_the_library(tmp_path):
+    from safetensors.torch import load_file
+
+    gpt = GPT(tiny_shape(width=5, n_head=1, vocab_size=63)).init_weights()
+    types = [torch.bfloat16, torch.float64, torch.float16, torch.float32]  # 315 numbers of two bytes, then those of eight
+    state = {name: tensor.to(types[n % 4]) for n, (name, tensor) in enumerate(gpt.state_dict().items())}
+    store.save_state(tmp_path / "model", gpt.shape.as_dict(), state, tiny_tokenizer(63))
+    path = tmp_path / "model/model.safetensors"
+    loaded = load_file(path)
+    assert loaded.keys() == state.keys()
+    for name, tensor in state.items():
+        want = tensor[:63] if name == "tok.weight" else tensor
+        assert loaded[name].dtype == want.dtype and torch.equal(loaded[name], want), name
+    head = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
+    assert all(head[name]["data_offsets"][0] % tensor.itemsize == 0 for name, tensor in state.items())
+
+
 def test_the_bundled_tokenizer_survives_a_model_directory(tmp_path):
     hanzi = load_tokenizer("hanzi")
     store.save(tmp_path / "model", GPT(tiny_shape(vocab_size=hanzi.vocab_size)), hanzi)
@@ -169,6 +186,10 @@ def test_overwrite_replaces_nothing_but_a_model(gpt, tmp_path):
     with pytest.raises(UserError, match="is no model directory"):
         store.save(tmp_path / "thesis", gpt, tiny_tokenizer(), overwrite=True)
     assert (tmp_path / "thesis/chapter.txt").exists()
+    for theirs in ('{"model_type": "gpt2"}', '{"hidden_size": 128}', "no JSON"):
+        (tmp_path / "thesis/config.json").write_text(theirs)
+        with pytest.raises(UserError, match="is no model directory"):
+            store.save(tmp_path / "thesis", gpt, tiny_tokenizer(), overwrite=True)
 
 
 def test_an_error_while_saving_leaves_the_old_model_and_nothing_else(gpt, folder):

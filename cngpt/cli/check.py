@@ -9,9 +9,29 @@ from hydra import compose
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cngpt.cli import machine
+from cngpt.cli.explain import WHAT
+from cngpt.corpus.clean import build
 from cngpt.errors import ConfigError, nearest
 from cngpt.tokens.order import divide
 
+TEXTS = (
+    "from",
+    "to",
+    "path",
+    "vocab",
+    "config",
+    "eos",
+    "out",
+    "ckpt",
+    "init",
+    "prompts_file",
+    "prepare.out",
+    "prepare.texts",
+    "prepare.slurm.partition",
+    "prepare.slurm.qos",
+    "prepare.slurm.setup",
+    "data.root",
+)
 NULL = ("trainer.clip_norm",)  # null switches these off
 AUTO = ("trainer.devices", "trainer.micro_batch", "prepare.processes")
 
@@ -28,7 +48,9 @@ CHOICES = {
     "generation.join": ("usual", "gpt2ml"),
     "tokenizer.manner": ("hf", "gpt2ml"),
     "data.split": ("file", "line", "blank"),
+    "prepare.engine": ("local", "datatrove", "datatrove_slurm", "datatrove_ray"),
     "kind": ("wordpiece", "bpe"),
+    "bench": ("prepare",),
     "from": ("gpt2ml", "gpt2ml_tfrecord", "huggingface"),
     "to": ("huggingface",),
 }
@@ -37,17 +59,19 @@ POSITIVE = (
     "tokens_per_step", "max_steps", "model.n_layer", "model.n_head", "model.width", "model.n_ctx", "model.initializer_range",
     "optim.lr", "optim.eps", "trainer.devices", "trainer.num_nodes", "trainer.micro_batch", "trainer.micro_batch_tokens", "trainer.clip_norm",
     "callbacks.log_every", "callbacks.validation.every", "callbacks.checkpoint.every", "callbacks.samples.new_tokens", "prepare.processes",
-    "prepare.shard_mb", "schedule.total_steps", "generation.max_new_tokens", "generation.repetition_penalty", "n", "vocab_size",
+    "prepare.shard_mb", "prepare.slurm.tasks", "prepare.slurm.memory_gb", "schedule.total_steps", "generation.max_new_tokens", "generation.repetition_penalty", "n", "vocab_size",
+    "repeats", "megabytes",
 )  # fmt: skip
 
 NOT_NEGATIVE = (
-    "seed", "schedule.warmup_steps", "optim.weight_decay", "callbacks.validation.windows", "callbacks.samples.every", "prepare.min_chars",
+    "seed", "schedule.warmup_steps", "optim.weight_decay", "callbacks.validation.windows", "callbacks.samples.every",
     "trainer.num_workers", "generation.temperature", "generation.top_k", "generation.min_new_tokens", "generation.min_len", "generation.seed",
     "inspect",
 )  # fmt: skip
 
 SHARES = {
     "data.valid_fraction": 0.5,
+    "valid_fraction": 0.5,
     "model.dropout": 0.99,
     "generation.top_p": 1.0,
     "schedule.final": 1.0,
@@ -57,6 +81,11 @@ SHARES = {
 NEEDS = {
     "deepspeed": ("deepspeed", "pip install -e '.[deepspeed]'"),
     "xla": ("torch_xla", "in an environment of its own: pip install -e '.[tpu]' -c constraints-tpu.txt"),
+}
+
+ENGINES_NEED = {  # package: {engine: remedy}
+    "datatrove": dict.fromkeys(("datatrove", "datatrove_slurm", "datatrove_ray"), "pip install -e '.[datatrove]'"),
+    "ray": {"datatrove_ray": "pip install ray"},
 }
 
 
@@ -76,8 +105,7 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
     for o in overrides:
         if o.startswith("+") and o[1:].partition("=")[0] not in choices:
             raise ConfigError(f"{o}: nothing reads a key that conf/ does not have; python run.py --help lists them")
-    if cfg.task == "convert":
-        conversion(cfg)
+    texts(cfg)
     if cfg.data.name == "sample" and any(o.startswith("data.root=") for o in overrides):
         raise ConfigError(
             f"data.root={cfg.data.root}: data=sample has texts of its own; yours need data=files (or thucnews, ...)"
@@ -86,9 +114,19 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
         if cfg[key] is not None and "://" not in str(cfg[key]) and not Path(str(cfg[key])).exists():
             raise ConfigError(f"{key}={cfg[key]}: there is nothing of this name; a run directory, model directory or checkpoint")
     values = [o for o in overrides if not o.startswith("~") and o.partition("=")[0].lstrip("+").partition("@")[0] not in choices]
+    if cfg.task in ("train", "prepare", "tokenizer", "bench"):
+        build(OmegaConf.to_container(cfg.clean, resolve=True))
     types(cfg, [o for o in overrides if o not in values], [v.partition("=")[0].lstrip("+") for v in values])
     ranges(cfg)
     model(cfg)
+    if cfg.task == "convert":
+        conversion(cfg)
+    if cfg.task in ("train", "prepare"):
+        engine(cfg)
+        if "://" in str(cfg.prepare.texts):
+            raise ConfigError(
+                f"prepare.texts={cfg.prepare.texts}: the clean texts stay on a local disk; prepare.out may be remote"
+            )
     if cfg.task == "train":
         if sweep and (cfg.trainer.strategy != "single" or cfg.trainer.num_nodes > 1):
             raise ConfigError(
@@ -103,6 +141,16 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
             raise ConfigError(
                 f"schedule.warmup_steps={warmup}: must be below schedule.total_steps={total}, else the peak is never reached"
             )
+
+
+def engine(cfg: DictConfig) -> None:
+    """That what prepare.engine runs on is installed, and told what it must know."""
+    name = cfg.prepare.engine
+    for package, users in ENGINES_NEED.items():
+        if name in users and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"prepare.engine={name} needs {package}, which is not installed: {users[name]}")
+    if name == "datatrove_slurm" and not cfg.prepare.slurm.partition:
+        raise ConfigError("prepare.slurm.partition=... is needed: the part of the cluster where the tasks run (sinfo lists them)")
 
 
 def hardware(cfg: DictConfig) -> None:
@@ -139,9 +187,25 @@ def hardware(cfg: DictConfig) -> None:
         divide(cfg.tokens_per_step, cfg.model.n_ctx, count * t.num_nodes, t.micro_batch, t.micro_batch_tokens)
 
 
+def texts(cfg: DictConfig) -> None:
+    """Keys that hold a text are made one where a number was typed; a list is what Hydra makes of [SEP] without quotes."""
+    for key in TEXTS:
+        value = OmegaConf.select(cfg, key)
+        if OmegaConf.is_config(value):
+            raise ConfigError(f"{key}={show(value)}: a text is needed; brackets want quotes within quotes: '{key}=\"[SEP]\"'")
+        if value is not None and not isinstance(value, str):
+            OmegaConf.update(cfg, key, show(value))
+
+
 def conversion(cfg: DictConfig) -> None:
     """That the keys of task=convert go with what it converts from."""
-    of = {"config": ("gpt2ml",), "optimizer": ("gpt2ml",), "eos": ("gpt2ml", "gpt2ml_tfrecord")}
+    for key in ("from", "path"):
+        if cfg[key] is None:
+            raise ConfigError(f"{key}=null: {WHAT[key]} is needed")
+    parent, name = Path(cfg.path).parent, Path(cfg.path).name
+    if not Path(cfg.path).exists() and not (parent.is_dir() and any(p.name.startswith(f"{name}.") for p in parent.iterdir())):
+        raise ConfigError(f"path={cfg.path}: there is nothing of this name")
+    of = {"config": ("gpt2ml",), "optimizer": ("gpt2ml",)}
     for key, sources in of.items():
         if cfg[key] and cfg["from"] not in sources:
             raise ConfigError(f"{key}={show(cfg[key])}: goes with from={' and from='.join(sources)}, not with from={cfg['from']}")
@@ -153,7 +217,7 @@ def types(cfg: DictConfig, group_overrides: list[str], keys: list[str]) -> None:
         return
     defaults = compose("config", [o for o in group_overrides if not o.startswith("hydra")])
     for key in keys:
-        if key.startswith("hydra"):
+        if key.startswith(("hydra", "clean")):  # clean: its rules know their thresholds, see cngpt/corpus/clean
             continue
         before, now = OmegaConf.select(defaults, key, throw_on_resolution_failure=False), OmegaConf.select(cfg, key)
         if (
@@ -211,6 +275,12 @@ def ranges(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key, throw_on_missing=False)
         if isinstance(value, int | float) and not 0 <= value <= top:
             raise ConfigError(f"{key}={show(value)}: must be from 0 to {top:g}")
+    for source, weight in (cfg.data.get("weights") or {}).items():
+        if not 0 < weight <= 100:
+            raise ConfigError(
+                f"data.weights.{source}={show(weight)}: how often it is read in one pass, above 0 and at most 100;"
+                f" to leave it out, take the other corpus alone: data=..."
+            )
     if cfg.name is not None and not re.fullmatch(r"[^/\\\s.][^/\\]*", str(cfg.name)):
         raise ConfigError(f"name={cfg.name}: a folder's name, without / and not beginning with a dot")
 

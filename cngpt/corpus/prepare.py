@@ -1,34 +1,56 @@
-"""Sources -> shards: read, clean, split, tokenize, write, and account for every document.
+"""Sources -> clean texts -> shards, and an account of every document.
 
+    texts/                     clean texts without duplicates, as json-lines; another tokenizer needs no second cleaning
+    texts/manifest.json        what they were made of and how
     out/train/  out/valid/     shards (see tokens/shards.py)
-    out/report.json            what was kept, changed, dropped and skipped, and why
+    out/report.json, .html     what was kept, changed, dropped and skipped, and why
 
-`out` appears whole, under its name, or not at all. The shards do not depend on the number of processes.
+Both folders appear whole, under their names, or not at all. What is half done waits in `<folder>.work`; the same command goes on there,
+and ends with the same bytes as if nothing had happened, whatever the number of processes.
 """
 
 import errno
 import json
+import os
 import random
-import sys
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cngpt import files
 from cngpt.bar import Bar
-from cngpt.corpus.clean import Cleaner, basic, name_of
+from cngpt.corpus import units
+from cngpt.corpus.clean import Cleaner, build, name_of
+from cngpt.corpus.dedup import Decisions, Dedup, decide
 from cngpt.corpus.document import Document, Tally
+from cngpt.corpus.engines import Engine
 from cngpt.corpus.readers import Reader, open_source
 from cngpt.corpus.report import Account, nothing_kept, print_rows, reasons, report_of, show, skipped_rows
-from cngpt.corpus.workers import Tokenizer, Work, batches_of, process
+from cngpt.corpus.report_page import render
+from cngpt.corpus.split import Split
+from cngpt.corpus.stages import Reading, Sifting, Tokenizer, Tokenizing
+from cngpt.corpus.stages import name_of as unit_name
+from cngpt.corpus.texts import Texts
+from cngpt.corpus.workplace import Pointless, Workplace
 from cngpt.errors import ConfigError, UserError
-from cngpt.tokens.shards import SHARD_BYTES, Shards, ShardWriter
+from cngpt.tokens.shards import SHARD_BYTES, Shards, dtype_for
 
-REPORT = "report.json"
+REPORT, MANIFEST = "report.json", "manifest.json"
+FORMAT = 1  # of a folder of clean texts
+BASIC = {
+    "html": True,
+    "invisible": True,
+    "spaces": True,
+    "empty_brackets": True,
+    "min_chars": 20,
+}  # for any text; conf/clean has more
 POOL_FROM = 64 << 20  # bytes on disk; below, starting processes takes longer than the work
 
 
@@ -37,105 +59,323 @@ def prepare(
     out: str | Path,
     tokenizer: Tokenizer,
     *,
+    clean: Mapping[str, Any] = BASIC,
+    dedup: Dedup | None = None,
+    texts: str | Path | None = None,
     valid_fraction: float = 0.01,
-    min_chars: int = 20,
     processes: int = 1,
+    engine: str = "local",
+    slurm: Mapping[str, Any] | None = None,
+    memory: int = 8 << 30,
     shard_bytes: int = SHARD_BYTES,
     progress: bool = True,
     overwrite: bool = False,
 ) -> dict:
-    """Writes `out` and returns its report.
+    """Writes `texts` (None: `<out>-texts`) unless it is there already, and `out`; returns the report of `out`.
 
-    sources: mappings for readers.open_source. valid_fraction: of the documents, chosen by a hash of the clean text, so copies
-    of one text stay together; of two documents or more, one at least is kept aside, and one at least is not. processes: 1 works in this one,
-    as do more when there is little to read.
-    progress: a bar and a closing table on stderr. Raises ConfigError for what the user typed, UserError where nothing is left,
-    the disk is full, or `out` exists (overwrite replaces it, but only a folder that was made here). Where another process made
-    `out` meanwhile, whole, with the same settings and tokenizer, that folder stays and its report is returned.
+    sources: mappings for readers.open_source; a `weight` says how often a source is read in one pass over the shards. clean: the
+    group conf/clean. dedup: None for none. valid_fraction: of the documents, chosen by a hash of the clean text, so copies
+    of one text stay together; of two documents or more, one at least is kept aside, and one at least is not. processes: 1 works in
+    this one, as do more when there is little to read. engine: one of engines.ENGINES; slurm: the keys of prepare.slurm in
+    conf/config.yaml. memory: bytes for the search for duplicates.
+    progress: a bar a stage and a closing table on stderr. Raises ConfigError for what the user typed, UserError where nothing is
+    left, the disk is full, a file changed meanwhile, or `out` exists (overwrite replaces both folders, but only such as were made here).
     """
     if not 0 <= valid_fraction < 1:
-        raise ConfigError(f"prepare.valid_fraction={valid_fraction} is not a share of the documents: 0 ... below 1")
+        raise ConfigError(f"data.valid_fraction={valid_fraction} is not a share of the documents: 0 ... below 1")
     if processes < 1:
         raise ConfigError(f"prepare.processes={processes} must be 1 or more")
-    readers = [open_source(source) for source in sources]
+    for source in sources:
+        weight_of(source)
+    if files.is_remote(out) or files.is_remote(texts or ""):
+        raise ConfigError(f"prepare.texts={texts}, prepare.out={out}: work is done on a local disk; the clean texts stay there")
     out = Path(out)
-    if overwrite and out.exists() and not files.is_empty(out) and not (out / REPORT).is_file():
-        raise UserError(f"{out} was not made by task=prepare ({REPORT} is missing) and is not replaced; choose another folder")
-    size = sum(reader.size() for reader in readers)
-    if size < POOL_FROM:
-        processes = 1
-    began = time.monotonic()
-    account, skipped = Account(), Tally()
-    rules = basic(min_chars)
-    settings = {"sources": [dict(source) for source in sources], "rules": [name_of(rule) for rule in rules]}
-    settings |= {"min_chars": min_chars, "valid_fraction": valid_fraction, "size": size}
-    written = False
-    try:
-        with files.atomic_folder(out, overwrite) as new, Bar(size, progress) as bar:
-            documents = (document for reader in readers for document in reader.documents(skipped, bar))
-            with Split(new, tokenizer, valid_fraction, shard_bytes) as split:
-                for batch in process(batches_of(documents), Work(tokenizer, rules), processes):
-                    account += batch.account
-                    for document in zip(batch.hashes, batch.ids(), batch.characters, strict=True):
-                        split.add(*document)
-                report = report_of(account, skipped)
-                if not report["documents"]["kept"]:
-                    raise nothing_kept(sources, report)
-                report |= split.close({"settings": settings, **report})
-            report |= {"settings": settings, "processes": processes, "seconds": round(time.monotonic() - began, 2)}
-            files.write_json(new / REPORT, report)
-            written = True
-    except BrokenProcessPool:
-        raise UserError("a worker process was killed, most likely for want of memory; try prepare.processes=1") from None
-    except (UserError, OSError) as error:
-        theirs = _made_meanwhile(out, settings, tokenizer) if written else None
-        if theirs is not None:
-            if progress:
-                print(f"{out} was made by another process meanwhile, with the same settings; that one is taken", file=sys.stderr)
-            return theirs
-        if isinstance(error, UserError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left on the disk of {out}; nothing was kept there") from None
-        raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another folder") from error
+    texts = Path(texts) if texts else out.with_name(out.name + "-texts")
+    for folder, mark in (out, REPORT), (texts, MANIFEST):
+        if overwrite and folder.exists() and not files.is_empty(folder) and not (folder / mark).is_file():
+            raise UserError(
+                f"{folder} was not made by task=prepare ({mark} is missing) and is not replaced; choose another folder"
+            )
+    if out.exists() and not overwrite and not files.is_empty(out):
+        raise UserError(f"{out} exists already; overwrite=true replaces it")
+    build(clean)
+    began, stages_run = time.monotonic(), Engine(engine, processes, slurm or {})
+    with said_of(out):
+        about = clean_corpus(sources, texts, clean, dedup, stages_run, memory, progress, overwrite)
+        report = shard(texts, about, out, tokenizer, sources, valid_fraction, stages_run, shard_bytes, progress, overwrite, began)
     if progress:
         show(report)
     return report
 
 
-def _made_meanwhile(out: Path, settings: dict, tokenizer: Tokenizer) -> dict | None:
-    """The report of the folder that stands at `out`, if that is whole and was made with these settings and this tokenizer."""
+@contextmanager
+def said_of(out: Path) -> Iterator[None]:
+    """What the system says of the disk, in one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space left on the disk of {out}; with more space the same command goes on where it stopped"
+            ) from None
+        raise UserError(f"{out} cannot be written: {error.strerror or error}; choose another folder") from error
+
+
+def clean_corpus(
+    sources: Sequence[Mapping],
+    folder: Path,
+    clean: Mapping,
+    dedup: Dedup | None,
+    engine: Engine,
+    memory: int,
+    progress: bool,
+    overwrite: bool,
+) -> dict:
+    """The manifest of `folder`, which is made where it is missing: clean texts, a file a unit."""
+    settings = {"sources": [dict(source) for source in sources], "rules": [name_of(rule) for rule in build(clean)]}
+    settings |= {"clean": dict(clean), "dedup": vars(dedup) if dedup else None}
+    for source in settings["sources"]:
+        source.pop("weight", None)
+    if (folder / MANIFEST).is_file() and not overwrite:
+        return made_before(folder, settings)
+    readers = [open_source(source) for source in settings["sources"]]
+    skipped = Tally()
+    work = units.plan(readers, skipped)
+    size = sum(unit.size for unit in work)
+    numbers = range(len(work))
+    engine = for_little(engine, size)
+    purpose = {"format": FORMAT, **settings, "plan": units.digest(work)}
+    with Workplace(folder, purpose) as place:
+        if (folder / MANIFEST).is_file() and not overwrite:  # by the process that was waited for
+            return made_before(folder, settings)
+        seconds, account = {}, Account(skipped=skipped)
+        with timed("reading and cleaning", size, progress, seconds) as bar:
+            reading = Reading(work, clean, dedup, place / "read")
+            engine.run(reading, missing(place / "read", numbers), bar, size / len(work), place / "engine")
+        account += accounts(place / "read", numbers)
+        documents = account.counts["cleaned"]
+        if not documents:
+            raise nothing_kept(sources, report_of(account))
+        done = place / "read"
+        if dedup:
+            done = place / "texts"
+            with timed("finding duplicates", documents, progress, seconds) as bar:  # told in shares of the whole
+                found = find_duplicates(place, numbers, dedup, memory, lambda share: bar(share * documents))
+            sift = Sifting(place / "read", place / "decisions", dedup, min_chars_of(clean), done)
+            with timed("removing duplicates", 3 * account.counts["characters cleaned"], progress, seconds) as bar:
+                share = 3 * account.counts["characters cleaned"] / len(work)
+                engine.run(sift, missing(done, numbers), bar, share, place / "engine")
+            account += accounts(done, numbers)
+            account.duplicates = found
+        manifest = {"format": FORMAT, "settings": settings, "size": size, "plan": purpose["plan"], "seconds": seconds}
+        manifest |= {"units": [readers.index(unit.reader) for unit in work], "account": account.as_dict()}
+        files.write_json(done / MANIFEST, manifest)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(done, folder)
+        files.sync_folder(folder.parent)
+    return files.read_json(folder / MANIFEST)
+
+
+def find_duplicates(place: Path, numbers: Sequence[int], settings: Dedup, memory: int, progress) -> dict:
+    """Writes place/decisions, unless it is there; what was found, for the report."""
+    if not (place / "decisions").exists():
+
+        def texts_of(places: list[tuple[int, int]]) -> list[str]:
+            """The texts at (unit, position), of one unit, ascending."""
+            return (
+                Texts(place / "read" / unit_name(places[0][0]) / "texts").at([position for _, position in places])
+                if places
+                else []
+            )
+
+        fingerprints = [place / "read" / unit_name(n) / "fingerprints" for n in numbers]
+        decide(fingerprints, settings, texts_of, memory, place / "scratch", progress).save(place / "decisions")
+        shutil.rmtree(place / "scratch", ignore_errors=True)
+    made = Decisions.load(place / "decisions")
+    return {**made.counts, **{f"bytes a document, {where}": size for where, size in made.bytes_per_document.items()}}
+
+
+def shard(
+    texts: Path, about: dict, out: Path, tokenizer: Tokenizer, sources: Sequence[Mapping], valid_fraction: float, engine: Engine,
+    shard_bytes: int, progress: bool, overwrite: bool, began: float,
+) -> dict:  # fmt: skip
+    """Clean texts to `out`; the report."""
+    numbers, owners = range(len(about["units"])), about["units"]
+    weights = [weight_of(source) for source in sources]
+    account = Account.from_dict(about["account"])
+    settings = {**about["settings"], "size": about["size"], "valid_fraction": valid_fraction, "weights": weights}
+    purpose = {"texts": about["plan"], "settings": settings, "tokenizer": tokenizer.fingerprint}
+    with Workplace(out, purpose) as place:
+        if (out / REPORT).is_file() and not overwrite:  # by the process that was waited for
+            if made_with(out, settings, tokenizer):
+                return files.read_json(out / REPORT)
+            raise Pointless(f"{out} was made by another process meanwhile, with other settings; choose another folder")
+        seconds = dict(about["seconds"])
+        size = 3 * account.counts["characters cleaned"]
+        with timed("tokenizing", size, progress, seconds) as bar:
+            step = Tokenizing(texts, tokenizer, place / "tokens")
+            for_little(engine, about["size"]).run(
+                step, missing(place / "tokens", numbers), bar, size / len(numbers), place / "engine"
+            )
+        account += accounts(place / "tokens", numbers)
+        report = report_of(account)
+        if not report["documents"]["kept"]:
+            raise nothing_kept(sources, report)
+        with files.atomic_folder(out, overwrite) as new:
+            with (
+                timed("writing shards", size, progress, seconds) as bar,
+                Split(new, tokenizer, valid_fraction, shard_bytes) as split,
+            ):
+                for n in numbers:
+                    for document in documents_of(place / "tokens" / unit_name(n), tokenizer):
+                        split.add(*document, owners[n], copies(document[0], weights[owners[n]]))
+                        bar(3 * document[2])
+                report |= split.close(
+                    {"settings": settings, **{k: v for k, v in report.items() if k not in ("shown", "duplicates")}}
+                )
+            if not report["train"]["documents"]:
+                raise Pointless("data.sources: these weights leave no document to train on; take higher ones")
+            report["mixture"] = mixture(sources, weights, split.counts)
+            report |= {"settings": settings, "texts": str(texts), "processes": engine.processes, "engine": engine.name}
+            report |= {"seconds": round(time.monotonic() - began, 2), "stages": {k: round(v, 2) for k, v in seconds.items()}}
+            files.write_json(new / REPORT, report)
+            files.write_text(new / "report.html", render(report))
+            tokenizer.save(new / "tokenizer.json")
+    return report
+
+
+def for_little(engine: Engine, size: int) -> Engine:
+    """One process of ours does, where there is little to read."""
+    return replace(engine, processes=1) if engine.name == "local" and size < POOL_FROM else engine
+
+
+def documents_of(folder: Path, tokenizer: Tokenizer) -> Iterator[tuple[int, np.ndarray, int]]:
+    """(hash, ids, characters) of each document of a unit."""
+    rows = np.load(folder / "documents.npy")
+    ids = (
+        np.memmap(folder / "ids.bin", dtype_for(tokenizer.vocab_size), mode="r")
+        if rows["tokens"].any()
+        else np.zeros(0, np.uint16)
+    )
+    ends = np.cumsum(rows["tokens"], dtype=np.int64).tolist()
+    for hash, end, tokens, characters in zip(
+        rows["hash"].tolist(), ends, rows["tokens"].tolist(), rows["characters"].tolist(), strict=True
+    ):
+        yield hash, ids[end - tokens : end], characters
+
+
+def weight_of(source: Mapping) -> float:
+    weight = source.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 100:
+        raise ConfigError(
+            f"data.sources: weight={weight} must be a number above 0, at most 100: how often this source is read in one pass"
+        )
+    return weight
+
+
+def copies(hash: int, weight: float) -> int:
+    """How often a document of train comes in one pass: of a fraction, the documents with the lowest hashes have one more, so
+    that those of a lower weight are among those of a higher one."""
+    whole = int(weight)
+    # other bits than those that choose the documents for validation
+    return whole + ((hash * 0x9E3779B97F4A7C15 >> 32 & 0xFFFFFFFF) < (weight - whole) * 2**32)
+
+
+def mixture(sources: Sequence[Mapping], weights: Sequence[float], counts: Mapping[tuple[int, str, str], int]) -> list[dict]:
+    """A row a source: what it has (documents, tokens; valid's part of it), and what one pass over train reads of it."""
+    kinds = [str(source["reader"]) for source in sources]
+    rows = []
+    for n, (source, kind, weight) in enumerate(zip(sources, kinds, weights, strict=True)):
+        name = kind if kinds.count(kind) == 1 else f"{kind}: {source['root']}"
+        row = {"source": name, "weight": weight, "documents": counts[n, "all", "documents"], "tokens": counts[n, "all", "tokens"]}
+        for part in "valid", "train":
+            row[part] = {what: counts[n, part, what] for what in ("documents", "tokens")}
+        own = row["tokens"] - row["valid"]["tokens"]
+        rows.append({**row, "times": round(row["train"]["tokens"] / own, 3) if own else 0.0})
+    return rows
+
+
+@contextmanager
+def timed(title: str, total: float, shown: bool, seconds: dict[str, float]) -> Iterator[Bar]:
+    began = time.monotonic()
+    with Bar(int(total), shown, title) as bar:
+        yield bar
+    seconds[title] = seconds.get(title, 0.0) + time.monotonic() - began
+
+
+def missing(folder: Path, numbers: Sequence[int]) -> list[int]:
+    """The units that have no result yet."""
+    return [n for n in numbers if not (folder / unit_name(n)).exists()]
+
+
+def accounts(folder: Path, numbers: Sequence[int]) -> Account:
+    total = Account()
+    for n in numbers:
+        total += Account.from_dict(files.read_json(folder / unit_name(n) / "account.json"))
+    return total
+
+
+def min_chars_of(clean: Mapping) -> int:
+    value = clean.get("min_chars")
+    return value if isinstance(value, int) and not isinstance(value, bool) else 1
+
+
+def made_before(folder: Path, settings: dict) -> dict:
+    """The manifest of clean texts that are there; ConfigError where they were made otherwise, or of other files. Raw files that are
+    gone do not matter."""
+    about = files.read_json(folder / MANIFEST)
+    if about.get("format") != FORMAT or about["settings"] != plain(settings):
+        raise ConfigError(
+            f"{folder} holds texts that were cleaned otherwise; overwrite=true makes them anew, prepare.texts=... elsewhere"
+        )
+    if all(files.exists(source["root"]) for source in settings["sources"]):
+        now = sum(open_source(source).size() for source in settings["sources"])
+        if now != about["size"]:
+            raise ConfigError(
+                f"data.root: the texts have changed since {folder} was made of them ({about['size']:,} -> {now:,} bytes);"
+                " task=prepare overwrite=true makes it anew, prepare.texts=... another"
+            )
+    return about
+
+
+def made_with(out: Path, settings: dict, tokenizer: Tokenizer) -> bool:
+    """Whether a whole folder of shards was made with these settings and this tokenizer."""
     try:
         report = files.read_json(out / REPORT)
         fingerprints = {Shards(out / part).fingerprint for part in ("train", "valid")}
     except (UserError, OSError, ValueError, KeyError):
-        return None
-    same = report.get("settings") == json.loads(json.dumps(settings)) and fingerprints == {tokenizer.fingerprint}
-    return report if same else None
+        return False
+    return report.get("settings") == plain(settings) and fingerprints == {tokenizer.fingerprint}
 
 
-def clean_texts(sources: Sequence[Mapping], min_chars: int = 20, progress: bool = True) -> Iterator[str]:
+def plain(value: Any) -> Any:
+    """As it comes back from a file of JSON."""
+    return json.loads(json.dumps(value))
+
+
+def clean_texts(sources: Sequence[Mapping], clean: Mapping[str, Any] = BASIC, progress: bool = True) -> Iterator[str]:
     """The clean text of every document kept: what a tokenizer is trained on.
 
     Raises at the call what `prepare` raises when there is nothing to read, or nothing is kept. progress: after the last text,
     a table on stderr of what was kept and what was not.
     """
-    readers = [open_source(source) for source in sources]
+    readers = [open_source({k: v for k, v in source.items() if k != "weight"}) for source in sources]
     for reader in readers:
         reader.size()
-    account, skipped = Account(), Tally()
-    texts = _clean_texts(readers, min_chars, account, skipped, progress)
+    account = Account()
+    texts = _clean_texts(readers, Cleaner(build(clean)), account, progress)
     first = next(texts, None)
     if first is None:
-        raise nothing_kept(sources, report_of(account, skipped))
+        raise nothing_kept(sources, report_of(account))
     return chain([first], texts)
 
 
-def _clean_texts(readers: list[Reader], min_chars: int, account: "Account", skipped: Tally, progress: bool) -> Iterator[str]:
-    clean, began = Cleaner(basic(min_chars)), time.monotonic()
+def _clean_texts(readers: list[Reader], clean: Cleaner, account: Account, progress: bool) -> Iterator[str]:
+    began = time.monotonic()
     account.dropped = clean.dropped
     for reader in readers:
-        for document in reader.documents(skipped):
+        for document in reader.documents(account.skipped):
             account.counts["read"] += 1
             text = clean(document)
             if text is not None:
@@ -145,11 +385,11 @@ def _clean_texts(readers: list[Reader], min_chars: int, account: "Account", skip
                 account.by_source[document.source, "characters"] += len(text)
                 yield text
     if progress and account.counts["kept"]:
-        show({**report_of(account, skipped), "seconds": time.monotonic() - began})
+        show({**report_of(account), "seconds": time.monotonic() - began})
 
 
 def inspect(
-    sources: Sequence[Mapping], n: int, seed: int = 0, min_chars: int = 20, progress: bool = True
+    sources: Sequence[Mapping], n: int, clean: Mapping[str, Any] = BASIC, seed: int = 0, progress: bool = True
 ) -> Iterator[tuple[Document, str | None, str]]:
     """(raw document, clean text or None, why it was dropped) for n random documents.
 
@@ -158,79 +398,22 @@ def inspect(
     UserError when none of these files held a document.
     """
     dice, skipped = random.Random(seed), Tally()
-    raws = [(reader, raw) for reader in map(open_source, sources) for raw in reader.found(skipped)]
-    clean = Cleaner(basic(min_chars))
+    readers = [open_source({k: v for k, v in source.items() if k != "weight"}) for source in sources]
+    raws = [(reader, raw) for reader in readers for raw in reader.found(skipped)]
+    cleaner = Cleaner(build(clean))
     tallies, shown = {}, 0  # a file that is looked into twice counts once
     for reader, raw in dice.choices(raws, weights=[max(1, raw.size) for _, raw in raws], k=n) if raws else ():
         tally = tallies[reader.root, raw.name] = Tally()
         documents = list(islice(reader.documents_of(raw, tally), 1000))
         if documents:
             document = dice.choice(documents)
-            clean.reset()
-            text = clean(document)
+            cleaner.reset()
+            text = cleaner(document)
             shown += 1
-            yield document, text, ", ".join(clean.dropped.counts)
+            yield document, text, ", ".join(cleaner.dropped.counts)
     for tally in tallies.values():
         skipped.merge(tally)
     if n and not shown:
         raise UserError(f"no document in {len(tallies)} of {len(raws)} files: {reasons({'skipped': skipped.as_dict()})}")
     if progress and skipped.counts:
         print_rows(skipped_rows(skipped.as_dict()))
-
-
-class Split:
-    """Writes train/ and valid/ below a folder. A document goes to valid when its hash lies below the fraction of 2**64.
-
-    The lowest hash of all goes to valid in any case, unless it is the only document: small corpora get a validation set too.
-    So the document with the lowest hash so far is held back until a lower one comes. Likewise the highest one below the fraction
-    is held back until train has a document: if all lie below, train gets that one.
-    """
-
-    def __init__(self, folder: Path, tokenizer: Tokenizer, fraction: float, shard_bytes: int):
-        about = {"vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id, "fingerprint": tokenizer.fingerprint}
-        self._writers = {part: ShardWriter(folder / part, shard_bytes=shard_bytes, **about) for part in ("train", "valid")}
-        self._limit = int(fraction * 2**64)
-        self._lowest: tuple[int, np.ndarray, int] | None = None
-        self._highest: tuple[int, np.ndarray, int] | None = None
-        self._alone, self._train_is_empty = True, True
-
-    def add(self, hash: int, ids: np.ndarray, characters: int) -> None:
-        document = (hash, ids, characters)
-        if self._lowest is None:
-            self._lowest = document
-            return
-        self._alone = False
-        if hash < self._lowest[0]:
-            document, self._lowest = self._lowest, document
-        if document[0] >= self._limit:
-            self._write("train", document)
-            return
-        if self._train_is_empty and (self._highest is None or document[0] > self._highest[0]):
-            document, self._highest = self._highest, document
-        if document is not None:
-            self._write("valid", document)
-
-    def close(self, settings: dict) -> dict:
-        """Finishes both folders; {train: {documents, tokens, characters}, valid: ..., and both together}."""
-        if self._highest is not None:
-            self._write("train" if self._train_is_empty else "valid", self._highest)
-        if self._lowest is not None:
-            self._write("train" if self._alone or not self._limit else "valid", self._lowest)
-        manifests = {part: writer.close(settings) for part, writer in self._writers.items()}
-        sizes = {
-            part: {key: manifest[key] for key in ("documents", "tokens", "characters")} for part, manifest in manifests.items()
-        }
-        tokens, characters = (sum(size[key] for size in sizes.values()) for key in ("tokens", "characters"))
-        return {**sizes, "tokens": tokens, "characters": characters, "tokens_per_character": round(tokens / characters, 4)}
-
-    def __enter__(self) -> "Split":
-        return self
-
-    def __exit__(self, *error) -> None:
-        for writer in self._writers.values():
-            writer.abort()
-
-    def _write(self, part: str, document: tuple[int, np.ndarray, int]) -> None:
-        _, ids, characters = document
-        self._train_is_empty &= part != "train"
-        self._writers[part].add([ids], [characters])

@@ -5,43 +5,99 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cngpt.corpus.document import Tally
-from cngpt.errors import UserError
+from cngpt.corpus.document import Tally, lot, writable
+from cngpt.corpus.workplace import Pointless
 
 SHOWN_UNKNOWN = 20  # of the commonest characters that became [UNK]
+SHOWN = 10  # documents before and after
+SHOWN_CHARACTERS = 1000  # of each
 
 
 @dataclass
 class Account:
-    """What happened to the documents; accounts of batches add up to that of the whole."""
+    """What happened to the documents; accounts of units add up to that of the whole, in whatever order."""
 
-    counts: Counter = field(default_factory=Counter)  # read, kept, bytes, unknown
+    counts: Counter = field(default_factory=Counter)  # read, cleaned, kept, bytes, unknown
     by_source: Counter = field(default_factory=Counter)  # (source, what)
     changed: Counter = field(default_factory=Counter)  # documents, by rule
+    characters: Counter = field(default_factory=Counter)  # taken away, by rule
+    dropped_by: Counter = field(default_factory=Counter)  # documents, by rule
     unknown: Counter = field(default_factory=Counter)  # characters that became [UNK]
+    lengths: Counter = field(default_factory=Counter)  # documents, by the number of binary digits of their characters
     dropped: Tally = field(default_factory=Tally)
+    skipped: Tally = field(default_factory=Tally)
+    duplicates: dict = field(default_factory=dict)  # as dedup.decide counts them
+    shown: dict[str, list[dict]] = field(default_factory=dict)  # by what was done: {"id", "before", "after"}, drawn at random
 
-    def __iadd__(self, later: "Account") -> "Account":
-        self.counts += later.counts
-        self.by_source += later.by_source
-        self.changed += later.changed
-        self.unknown += later.unknown
-        self.dropped.merge(later.dropped)
+    def show(self, what: str, id: str, before: str, after: str) -> None:
+        """Perhaps keeps this document as an example of what was done to it."""
+        if before != after and self.wants(what, id):
+            self._draw(
+                what, [{"id": writable(id), "before": writable(before[:SHOWN_CHARACTERS]), "after": after[:SHOWN_CHARACTERS]}]
+            )
+
+    def wants(self, what: str, id: str) -> bool:
+        """Whether `show` would keep this one, as things stand."""
+        kept = self.shown.get(what, [])
+        return len(kept) < SHOWN or lot(id) <= lot(kept[-1]["id"])
+
+    def _draw(self, what: str, more: list[dict]) -> None:
+        found = {example["id"]: example for example in [*self.shown.get(what, []), *more]}
+        self.shown[what] = sorted(found.values(), key=lambda example: (lot(example["id"]), example["id"]))[:SHOWN]
+
+    def __iadd__(self, other: "Account") -> "Account":
+        for name in COUNTERS:
+            getattr(self, name).update(getattr(other, name))
+        self.dropped.merge(other.dropped)
+        self.skipped.merge(other.skipped)
+        for what, examples in other.shown.items():
+            self._draw(what, examples)
         return self
 
+    def as_dict(self) -> dict:
+        """For a file of JSON."""
+        counters = {name: [[key, n] for key, n in sorted(getattr(self, name).items())] for name in COUNTERS}
+        return {
+            **counters,
+            "dropped": self.dropped.as_dict(),
+            "skipped": self.skipped.as_dict(),
+            "duplicates": self.duplicates,
+            "shown": self.shown,
+        }
 
-def report_of(account: Account, skipped: Tally) -> dict:
+    @classmethod
+    def from_dict(cls, value: dict) -> "Account":
+        counters = {
+            name: Counter({tuple(key) if isinstance(key, list) else key: n for key, n in value[name]}) for name in COUNTERS
+        }
+        return cls(
+            **counters,
+            **{k: Tally.from_dict(value[k]) for k in ("dropped", "skipped")},
+            duplicates=value["duplicates"],
+            shown=value["shown"],
+        )
+
+
+COUNTERS = ("counts", "by_source", "changed", "characters", "dropped_by", "unknown", "lengths")
+
+
+def report_of(account: Account) -> dict:
     sources: dict[str, dict[str, int]] = {}
     for (source, what), number in account.by_source.items():
         sources.setdefault(source, {})[what] = number
     read, kept, unknown = (account.counts[key] for key in ("read", "kept", "unknown"))
     tokens = sum(source.get("tokens", 0) for source in sources.values())
     return {
-        "documents": {"read": read, "kept": kept, "dropped": read - kept, "skipped": skipped.counts.total()},
+        "documents": {"read": read, "kept": kept, "dropped": read - kept, "skipped": account.skipped.counts.total()},
         "sources": sources,
-        "changed": dict(account.changed.most_common()),
+        "changed": dict(sorted(account.changed.items(), key=lambda item: (-item[1], item[0]))),
+        "taken": dict(sorted(account.characters.items(), key=lambda item: (-item[1], item[0]))),
+        "dropped_by": dict(sorted(account.dropped_by.items(), key=lambda item: (-item[1], item[0]))),
+        "duplicates": account.duplicates,
         "dropped": account.dropped.as_dict(),
-        "skipped": skipped.as_dict(),
+        "skipped": account.skipped.as_dict(),
+        "lengths": {f"{1 << (bits - 1) if bits else 0:,}": n for bits, n in sorted(account.lengths.items())},
+        "shown": account.shown,
         "unknown": {
             "tokens": unknown,
             "share": unknown / tokens if tokens else 0.0,
@@ -51,8 +107,8 @@ def report_of(account: Account, skipped: Tally) -> dict:
     }
 
 
-def nothing_kept(sources: Sequence[Mapping], report: dict) -> UserError:
-    return UserError(f"nothing was kept of {len(sources)} sources: {reasons(report)}")
+def nothing_kept(sources: Sequence[Mapping], report: dict) -> Pointless:
+    return Pointless(f"nothing was kept of {len(sources)} sources: {reasons(report)}")
 
 
 def reasons(report: dict) -> str:

@@ -17,6 +17,7 @@ from cngpt.model import GPT, Cache
 from cngpt.tokens import Tokenizer
 
 READ_AT_ONCE = 256  # columns; the logits of a whole batch of long prompts would be gigabytes
+STORY = 100  # tokens before an end of text that is a full stop ends it, unless min_new_tokens says otherwise: one sentence is no story
 UNFINISHED = "\ufffd"  # how byte-level BPE decodes the first bytes of a character
 
 
@@ -176,14 +177,16 @@ class Engine:
 
     def _add(self, row: Row, token: int, sampling: Sampling) -> None:
         """Puts the token at the row's end, and ends the row where that is its end."""
-        ends, is_text = token == self.tokenizer.eos_id, self.tokenizer.eos_is_text or sampling.stop == "gpt2ml"
-        if is_text or not ends:
+        ends = token == self.tokenizer.eos_id
+        if not ends or self.tokenizer.eos_is_text or sampling.stop == "gpt2ml":
             row.ids.append(token)
+        written = len(row.ids) - row.prompt
         if sampling.stop == "gpt2ml":
-            row.finished = ends and len(row.ids) - row.opening > sampling.min_len
+            row.finished = ends and len(row.ids) - row.opening > sampling.min_len and written >= sampling.min_new_tokens
             row.done = row.finished or len(row.window) > self.gpt.shape.n_ctx  # one more than it can read
         else:
-            row.finished = row.done = ends and (not is_text or len(row.ids) - row.prompt >= sampling.min_new_tokens)
+            enough = sampling.min_new_tokens or min(STORY, sampling.max_new_tokens)
+            row.finished = row.done = ends and (not self.tokenizer.eos_is_text or written >= enough)
 
     def _read(self, rows: list[Row], new_tokens: int) -> tuple[Tensor, Cache]:
         """The logits (B, V) of each row's next token, and the cache after all that the rows hold.

@@ -26,7 +26,7 @@ class Sampling:
     min_len: int = 0  # tokens, the prompt's included; for stop="gpt2ml"
     join: str = "usual"  # as a reader would print it. "gpt2ml": tokens without ##, [UNK] and any space
     repetition_penalty: float = 1.0
-    min_new_tokens: int = 0
+    min_new_tokens: int = 0  # 0: none, but 100 where the end of text is a full stop
     max_new_tokens: int = 200
     seed: int = 1
 

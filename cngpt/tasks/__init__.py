@@ -1,6 +1,8 @@
 """One function a task: a table of contents. Heavy imports wait until the task that needs them."""
 
+import datetime
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from cngpt.errors import ConfigError, UserError
 from cngpt.tasks.inputs import (
     Start,
+    dedup_of,
     first_of_all,
+    generation_of,
+    memory_of,
+    name_for,
     place_for,
     plain,
     prepared,
@@ -21,6 +27,7 @@ from cngpt.tasks.inputs import (
     shape_of,
     start_of,
     tokenizer_of,
+    typed_as,
 )
 
 
@@ -33,7 +40,12 @@ def train(cfg: DictConfig, typed: set[str]) -> None:
     tokenizer = tokenizer_of(cfg, typed, start.head, start.path)
     settings = plain(cfg)
     settings["model"] = {"vocab_size": tokenizer.vocab_size, **shape_of(cfg, typed, start.head, start.path)}
+    settings["generation"] = generation_of(cfg, typed, start.head)
     if start.resume and start.head["step"] >= cfg.max_steps:
+        if not start.path.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"max_steps={cfg.max_steps}: ckpt={cfg.ckpt} has done {start.head['step']} steps already; give a higher number"
+            )
         finished(folder, start, cfg.max_steps)
         return
 
@@ -76,7 +88,7 @@ def prepare(cfg: DictConfig, typed: set[str]) -> None:
     if cfg.inspect:
         from cngpt.corpus.prepare import inspect
 
-        for raw, text, dropped in inspect(plain(cfg)["data"]["sources"], cfg.inspect, cfg.seed, cfg.prepare.min_chars):
+        for raw, text, dropped in inspect(plain(cfg)["data"]["sources"], cfg.inspect, plain(cfg)["clean"], cfg.seed):
             after = beginning(text) if text is not None else f"(dropped: {dropped})"
             print(f"──── {raw.source} {raw.id}\n{raw.title}\n{beginning(raw.text)}\n──── becomes\n{after}\n")
         return
@@ -88,12 +100,16 @@ def tokenizer(cfg: DictConfig, typed: set[str]) -> None:
     from cngpt.corpus.prepare import clean_texts
     from cngpt.tokens import train as trainers
 
+    if cfg.data.name == "shards":
+        raise ConfigError(
+            "data=shards: these hold ids, and a tokenizer is trained on texts: data=files data.root=<folder of texts>"
+        )
     if not cfg.out:
         raise ConfigError("out=... is needed: the folder to write tokenizer.json into")
     out = Path(cfg.out)
     if (out / "tokenizer.json").exists() and not cfg.overwrite:
         raise ConfigError(f"out={out}: holds a tokenizer.json already; take another folder, or overwrite=true")
-    documents = clean_texts(plain(cfg)["data"]["sources"], min_chars=cfg.prepare.min_chars)
+    documents = clean_texts(plain(cfg)["data"]["sources"], plain(cfg)["clean"])
     if cfg.kind == "bpe":
         made = trainers.train_bpe(documents, cfg.vocab_size)
     else:
@@ -121,10 +137,8 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
 
     from cngpt.generation import Engine, Sampling
 
-    chosen = plain(cfg)["generation"]
-    if "generation" not in typed:  # no group chosen: as the model's own generation.json has it, single keys apart
-        chosen |= {k: v for k, v in head["generation"].items() if f"generation.{k}" not in typed}
-    sampling = Sampling(**chosen)
+    sampling = Sampling(**generation_of(cfg, typed, head))
+    bert = reranker_of(cfg, prompts, head["tokenizer"])
     if not cfg.ckpt:
         say(f"from {path}" + (f", step {head['step']}" if head["step"] else ""))
     gpt, tokenizer = store.load(path, device=generation_device())
@@ -146,9 +160,13 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
         rows = [{"prompt": prompts[0], "text": "".join(pieces)}]
     else:
         for prompt, stories in zip(prompts, engine.generate(prompts, n=cfg.n, sampling=sampling), strict=True):
-            for i, story in enumerate(stories):
+            scored = bert.order(stories, tokenizer, progress=True) if bert else [(story, None) for story in stories]
+            for i, (story, score) in enumerate(scored):
                 rows.append({"prompt": prompt, "text": story.text})
-                print(f"── {i + 1}\n{story.text}" if cfg.n > 1 else story.text, end="\n\n" if len(prompts) * cfg.n > 1 else "\n")
+                if bert:
+                    rows[-1]["score"] = score if math.isfinite(score) else None  # nothing was written
+                line = f"── {i + 1}" + (f"   {score:.3f}" if bert else "")
+                print(f"{line}\n{story.text}" if cfg.n > 1 else story.text, end="\n\n" if len(prompts) * cfg.n > 1 else "\n")
     if out:
         from cngpt import files
 
@@ -157,56 +175,79 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
 
 def convert(cfg: DictConfig, typed: set[str]) -> None:
     """A checkpoint of gpt2-ml or a model of Hugging Face to a model directory; the TFRecords of gpt2-ml to shards."""
-    path = str(cfg.path)
-    name = Path(path.rstrip("/")).name.removesuffix(".index").partition(".data-")[0]
+    path, name = str(cfg.path), name_for(Path(cfg.path))
     if cfg["from"] == "gpt2ml_tfrecord":
-        from cngpt.interop.gpt2ml import shards
-
         if not cfg.vocab:
             raise ConfigError("vocab=... is needed: the vocab.txt that the records were made with, clue or bert")
         out = place_for(cfg, "data", f"{name.removesuffix('.tfrecord')}-gpt2ml")
+        from cngpt.interop.gpt2ml import shards
+
         shard_bytes = cfg.prepare.shard_mb << 20
-        report = shards.convert(path, out, cfg.vocab, cfg.eos, cfg.data.valid_fraction, shard_bytes, cfg.overwrite)
+        report = shards.convert(path, out, cfg.vocab, cfg.eos, cfg.valid_fraction, shard_bytes, cfg.overwrite)
         say(
             f"{report['records']:,} articles of {len(report['files'])} file(s), {report['tokens']:,} tokens; {report['full']:,} fill their row:"
             f" what was longer had been cut off"
         )
-        say(f"shards   {out}   (python run.py data=shards data.root={out})")
+        say(f"shards   {out}   (python run.py data=shards {typed_as('data.root', out)})")
         return
     if cfg["from"] == "huggingface":
+        out = place_for(cfg, "models", name)
         from cngpt.interop.huggingface.convert import convert as read
 
-        out = place_for(cfg, "models", name)
-        notes = read(path, out, vocab=cfg.vocab, overwrite=cfg.overwrite)
+        notes = read(path, out, vocab=cfg.vocab, eos=cfg.eos, overwrite=cfg.overwrite)
     else:
+        out = place_for(cfg, "models", name)
         from cngpt.interop.gpt2ml.convert import convert as read
 
-        out = place_for(cfg, "models", name)
         options = {"vocab": cfg.vocab, "config": cfg.config, "eos": cfg.eos, "optimizer": cfg.optimizer}
         notes = read(path, out, **options, overwrite=cfg.overwrite)
     for note in notes:
         say(note)
     if cfg.optimizer:
-        say(f"run      {out}   (python run.py experiment=gpt2ml_continue ckpt={out} data.root=<folder>)")
+        say(f"run      {out}   (python run.py experiment=gpt2ml_continue {typed_as('ckpt', out)} data.root=<folder>)")
     else:
-        say(f"model    {out}   (python run.py task=generate ckpt={out})")
+        say(f"model    {out}   (python run.py task=generate {typed_as('ckpt', out)})")
 
 
 def export(cfg: DictConfig, typed: set[str]) -> None:
     """A model to a folder that Hugging Face's transformers loads."""
     from cngpt import store
-    from cngpt.interop.huggingface.export import export as write
 
     path = Path(cfg.ckpt) if cfg.ckpt else store.newest(Path(cfg.paths.runs))
     if path is None:
         raise UserError(
             f"nothing to export: no run in {cfg.paths.runs}; train one (python run.py) or give ckpt=<model directory>"
         )
-    name = path.parent.name if path.name == "model" else path.stem
+    whole = path.resolve()
+    name = (whole.parent if whole.name == "model" else whole).name.removesuffix(".ckpt")
     out = place_for(cfg, "models", f"{name}-huggingface")
+    from cngpt.interop.huggingface.export import export as write
+
     for note in write(path, out, overwrite=cfg.overwrite):
         say(note)
     say(f"folder   {out}   (AutoModelForCausalLM.from_pretrained({str(out)!r}))")
+
+
+def bench(cfg: DictConfig, typed: set[str]) -> None:
+    """How fast this machine does a part of the work, beside other people's tools."""
+    if cfg.data.name == "shards":
+        raise ConfigError("data=shards: these hold ids, and texts are measured: data=files data.root=<folder of texts>")
+    out = Path(cfg.out) if cfg.out else Path(cfg.paths.runs) / f"bench-{cfg.bench}-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
+    if out.exists() and not cfg.overwrite:
+        raise ConfigError(f"out={out}: exists already; take another file, or overwrite=true")
+    tokenizer = tokenizer_of(cfg, typed, None, None)
+
+    from cngpt import files
+    from cngpt.bench import prepare as measured
+
+    results = measured.measure(
+        plain(cfg)["data"]["sources"], tokenizer, clean=plain(cfg)["clean"], dedup=dedup_of(cfg), memory=memory_of(cfg.prepare.memory),
+        megabytes=cfg.megabytes, repeats=cfg.repeats, say=say,
+    )  # fmt: skip
+    measured.show(results)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(out, results)
+    say(f"results  {out}")
 
 
 def finished(folder: Path, start: Start, max_steps: int) -> None:
@@ -224,6 +265,25 @@ def beginning(text: str, characters: int = 600) -> str:
     """As much of a document as a person looks at."""
     more = len(text) - characters
     return text if more <= 0 else f"{text[:characters]}\n… {more:,} more characters"
+
+
+def reranker_of(cfg: DictConfig, prompts: list[str] | None, tokenizer):
+    """The BERT that puts samples in order, or None; opened before the model, so that a wrong folder is said at once."""
+    path = cfg.generation.get("rerank")
+    if path is None:
+        return None
+    if cfg.n < 2 or prompts is None:
+        raise ConfigError(f"generation.rerank={path}: puts the samples of a given prompt in order; give a prompt and n=10 or so")
+
+    from cngpt.interop.bert import Bert
+
+    try:
+        bert = Bert.open(path, device=generation_device())
+    except UserError as error:
+        raise ConfigError(f"generation.rerank={error}") from None
+    if not bert.reads(tokenizer):
+        say(f"note: {path} has another vocabulary than {tokenizer.name}, so texts are tokenized once more for it")
+    return bert
 
 
 def generation_device() -> str:
@@ -251,4 +311,4 @@ def converse(engine, sampling) -> None:
         turn += 1
 
 
-TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate, convert, export)}
+TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate, convert, export, bench)}

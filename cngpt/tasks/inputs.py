@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from cngpt.bar import Bar
 from cngpt.errors import ConfigError, UserError
 
 
@@ -110,10 +112,10 @@ def checkpoint_of(path: Path) -> Path:
         raise ConfigError(
             f"ckpt={path}: a model directory has no optimizer state to go on from; begin with its weights: init={path}"
         )
-    if path.is_dir() and path.suffix != ".ckpt":
-        if not checkpoints(path):
-            raise ConfigError(f"ckpt={path}: holds no checkpoints/step_*.ckpt")
+    if checkpoints(path):
         return checkpoints(path)[-1]
+    if path.is_dir() and path.suffix != ".ckpt":
+        raise ConfigError(f"ckpt={path}: holds no checkpoints/step_*.ckpt")
     return path
 
 
@@ -129,7 +131,7 @@ def tokenizer_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path
     from cngpt.tokens import load_tokenizer
 
     own = head["tokenizer"] if head else None
-    beside = Path(str(cfg.data.root)) / "tokenizer.json"
+    beside = (fetched(cfg) if cfg.data.name == "shards" else Path()) / "tokenizer.json"
     if (
         own is None
         and cfg.data.name == "shards"
@@ -143,7 +145,9 @@ def tokenizer_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path
     name = cfg.tokenizer.name
     if "path" in cfg.tokenizer:
         if not cfg.tokenizer.path:
-            raise ConfigError("tokenizer.path=... is needed: the folder that task=tokenizer wrote")
+            raise ConfigError(
+                "tokenizer.path=... is needed: the folder that task=tokenizer wrote, or with tokenizer=wordpiece a vocab.txt"
+            )
         name = cfg.tokenizer.path
     made = load_tokenizer(name, **options)
     if own and own.fingerprint != made.fingerprint:
@@ -173,30 +177,42 @@ def shape_of(cfg: DictConfig, typed: set[str], head: dict | None, path: Path | N
 
 def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
     """The folder of shards for this data, cleaning and tokenizer; made now if it is missing."""
-    from cngpt.corpus.clean import VERSION
+    from cngpt import files
+    from cngpt.corpus.clean import fingerprint
     from cngpt.tokens.shards import Shards
 
-    data, options = plain(cfg)["data"], plain(cfg)["prepare"]
+    data, clean, options = (plain(cfg)[group] for group in ("data", "clean", "prepare"))
     if data["name"] == "shards":
-        return ready_made(Path(data["root"]), tokenizer)
-    if options["out"]:
+        return ready_made(fetched(cfg), tokenizer)
+    dedup = dedup_of(cfg)
+    sources = [{k: v for k, v in s.items() if k != "weight"} | {"root": absolute(s["root"])} for s in data["sources"]]
+    weights = [s.get("weight", 1) for s in data["sources"]]
+    decides = [sources, fingerprint(clean), vars(dedup) if dedup else None]
+    remote = options["out"] if files.is_remote(options["out"] or "") else None
+    if options["out"] and not remote:
         out = Path(options["out"])
     else:
-        sources = [{**s, "root": str(Path(s["root"]).resolve())} for s in data["sources"]]
-        decides = [sources, data["valid_fraction"], options["min_chars"], VERSION, tokenizer.fingerprint]
-        key = json.dumps(decides, ensure_ascii=False)
-        out = Path(cfg.paths.data) / f"{data['name']}-{tokenizer.name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        out = (
+            Path(cfg.paths.data)
+            / f"{data['name']}-{tokenizer.name}-{short_hash([*decides, *weights, data['valid_fraction'], tokenizer.fingerprint])}"
+        )
     whole = (out / "train" / "manifest.json").exists() and (out / "valid" / "manifest.json").exists()
+    if remote and not again and files.exists(files.join(remote, MARK)) and not (whole and same_shards(remote, out)):
+        raise ConfigError(
+            f"prepare.out={remote}: other shards are there; train on them with data=shards data.root={remote}, or overwrite=true"
+        )
     if not first_process():
         wait_for(out)
     elif again or not whole:
         from cngpt.corpus.prepare import prepare
 
+        texts = options["texts"] or Path(cfg.paths.data) / f"{data['name']}-texts-{short_hash(decides)}"
         processes = options["processes"] if options["processes"] != "auto" else min(16, os.cpu_count() or 1)
         report = prepare(
-            data["sources"], out, tokenizer, valid_fraction=data["valid_fraction"], min_chars=options["min_chars"],
-            processes=processes, shard_bytes=options["shard_mb"] << 20, overwrite=again,
+            data["sources"], out, tokenizer, clean=clean, dedup=dedup, texts=texts, valid_fraction=data["valid_fraction"],
+            processes=processes, engine=options["engine"], slurm=options["slurm"], memory=memory_of(options["memory"]), shard_bytes=options["shard_mb"] << 20, overwrite=again,
         )  # fmt: skip
+        say(f"report   {out / 'report.html'}")
         if report["unknown"]["share"] > 0.01:
             say(
                 f"warning: {report['unknown']['share']:.0%} of the tokens are [UNK]: {tokenizer.name} does not know these characters"
@@ -212,9 +228,78 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
         )
     made_of = [s.get("root") for s in shards.manifest["report"].get("sources", []) if isinstance(s, dict)]
     wanted = [s["root"] for s in data["sources"]]
-    if options["out"] and made_of and [Path(r).name for r in made_of] != [Path(r).name for r in wanted]:
+    if options["out"] and not remote and made_of and [Path(r).name for r in made_of] != [Path(r).name for r in wanted]:
         raise ConfigError(f"prepare.out={out}: was made of {', '.join(made_of)}, not of {', '.join(wanted)}; take another folder")
+    if remote and first_of_all() and not same_shards(remote, out):
+        with Bar(files.size_of(out), title="sending") as bar:
+            files.send_folder(out, remote, "manifest.json", bar)
+        say(f"sent to {remote}; data=shards data.root={remote} trains on it anywhere")
     return out
+
+
+MARK = "train/manifest.json"  # holds the checksums of all that is trained on, and is sent last
+
+
+def same_shards(remote: str, folder: Path) -> bool:
+    """Whether both manifests say the same; a remote folder that was sent half has none."""
+    from cngpt import files
+
+    try:
+        return all(
+            files.read_json(files.join(remote, part, "manifest.json")) == files.read_json(folder / part / "manifest.json")
+            for part in ("train", "valid")
+        )
+    except FileNotFoundError:
+        return False
+
+
+def fetched(cfg: DictConfig) -> Path:
+    """data=shards: data.root, or the copy of a remote one on this machine's disk, made where it is missing or another by now."""
+    from cngpt import files
+    from cngpt.tokens.shards import Shards
+
+    root = str(cfg.data.root)
+    if not files.is_remote(root):
+        return Path(root)
+    for part in ("train", "valid"):
+        if not files.exists(files.join(root, part, "manifest.json")):
+            raise ConfigError(f"data.root={root}: holds no {part}/manifest.json; it is no folder of shards, or was sent half")
+    folder = Path(cfg.paths.data) / "fetched" / f"{root.rstrip('/').rpartition('/')[2]}-{short_hash([root])}"
+    if not first_process():
+        while not same_shards(root, folder):
+            time.sleep(1)
+    elif not same_shards(root, folder):
+        with Bar(files.size_of(root), title=f"fetching {root}") as bar:
+            files.local_copy(root, folder, lambda new: [Shards(new / part).verify() for part in ("train", "valid")], bar)
+    return folder
+
+
+def absolute(path: str) -> str:
+    """The same folder by the same name, from wherever the command is run."""
+    from cngpt import files
+
+    return path if files.is_remote(path) else str(Path(path).resolve())
+
+
+def dedup_of(cfg: DictConfig):
+    """The settings of the group `dedup`; None where nothing is compared."""
+    from cngpt.corpus.dedup import Dedup
+
+    settings = Dedup(**plain(cfg)["dedup"])
+    return settings if settings.exact or settings.near or settings.lines else None
+
+
+def memory_of(value: str | int) -> int:
+    """prepare.memory in bytes: 8GB, 500MB or a number of bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?", str(value).strip())
+    number = int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " ")) if match else 0
+    if number < 100_000_000:
+        raise ConfigError(f"prepare.memory={value}: an amount such as 8GB, 100MB at least")
+    return number
+
+
+def short_hash(decides: list) -> str:
+    return hashlib.sha256(json.dumps(decides, ensure_ascii=False).encode()).hexdigest()[:8]
 
 
 def ready_made(folder: Path, tokenizer) -> Path:
@@ -228,9 +313,39 @@ def ready_made(folder: Path, tokenizer) -> Path:
             )
         if Shards(folder / part).fingerprint != tokenizer.fingerprint:
             raise ConfigError(
-                f"data.root={folder}: was made with another tokenizer than {tokenizer.name}; leave tokenizer= out, or prepare the texts again"
+                f"data.root={folder}: was made with another tokenizer than {tokenizer.name};"
+                " tokenizer= must be the one it was made with, or the texts be prepared again"
             )
     return folder
+
+
+def generation_of(cfg: DictConfig, typed: set[str], head: dict | None) -> dict:
+    """The keys of Sampling: as typed, else of the group that was typed, else as the model of `head` has them, else the defaults.
+
+    A limit that nobody typed gives way to one that was.
+    """
+    chosen = plain(cfg)["generation"]
+    chosen.pop("rerank", None)  # a model says how it is sampled, and knows no folder of this machine
+    if head and "generation" not in typed:
+        chosen |= {k: v for k, v in head["generation"].items() if f"generation.{k}" not in typed and k in chosen}
+    if "generation.min_new_tokens" not in typed and isinstance(chosen["max_new_tokens"], int):
+        chosen["min_new_tokens"] = min(chosen["min_new_tokens"], chosen["max_new_tokens"])
+    if "generation.min_len" not in typed and chosen["stop"] != "gpt2ml":
+        chosen["min_len"] = 0
+    return chosen
+
+
+def name_for(path: Path) -> str:
+    """What a thing to convert is called, by its path: model.ckpt-100000 of any of its files."""
+    path = path.resolve()
+    name = path.parent.name if path.name == "checkpoint" else path.name
+    return name.removesuffix(".index").removesuffix(".meta").partition(".data-")[0]
+
+
+def typed_as(key: str, value: object) -> str:
+    """key=value as a shell and Hydra understand it."""
+    plain_value = re.fullmatch(r"[A-Za-z0-9_./+-]+", str(value))
+    return f"{key}={value}" if plain_value else f"""'{key}="{value}"'"""
 
 
 def place_for(cfg: DictConfig, parent: str, name: str) -> Path:
@@ -251,7 +366,7 @@ def check_unchanged(sources: list[dict], out: Path) -> None:
     then = files.read_json(out / "report.json")["settings"].get("size") if (out / "report.json").exists() else None
     if then is None or not all(files.exists(s["root"]) for s in sources):
         return
-    now = sum(open_source(s).size() for s in sources)
+    now = sum(open_source({k: v for k, v in s.items() if k != "weight"}).size() for s in sources)
     if now != then:
         raise ConfigError(
             f"data.root: the texts have changed since {out} was made of them ({then:,} -> {now:,} bytes);"

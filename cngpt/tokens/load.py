@@ -54,7 +54,7 @@ def load_tokenizer(
         path = _from_hub(name)
     elif name in TRAINED and not Path(name).exists():
         raise UserError(
-            f"tokenizer {name} is one of your own: train it with task=tokenizer, then tokenizer.vocab=<its tokenizer.json>"
+            f"tokenizer {name} is one of your own: train it with task=tokenizer, then tokenizer={name} tokenizer.path=<its folder>"
         )
     else:
         path = Path(name)
@@ -76,7 +76,8 @@ def load_tokenizer(
     known = KNOWN.get(name)
     if known and tokens and len(tokens) != known.entries:
         raise UserError(
-            f"{path} has {len(tokens):,} entries, the vocabulary of tokenizer {name} {known.entries:,}: it is another one"
+            f"{path} has {len(tokens):,} entries, the vocabulary of tokenizer {name} {known.entries:,}: it is another one;"
+            " a vocabulary of your own goes with tokenizer=wordpiece tokenizer.path=<vocab.txt>"
         )
     if lowercase is None:
         lowercase = known.lowercase if known else "A" not in tokens

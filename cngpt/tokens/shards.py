@@ -13,7 +13,6 @@ import os
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -47,12 +46,14 @@ class ShardWriter:
         fingerprint: str,
         vocab_size: int,
         eos_id: int,
+        opening_id: int | None = None,
         shard_bytes: int = SHARD_BYTES,
     ):
         self._folder = files.NewFolder(folder)
         self._dtype = dtype_for(vocab_size)
         self._vocab_size = vocab_size
         self._eos = np.array([eos_id], dtype=self._dtype)
+        self._opening = np.array([] if opening_id in (None, eos_id) else [opening_id], dtype=self._dtype)
         self._shard_tokens = max(1, shard_bytes // self._dtype.itemsize)
         self._head = {"format": FORMAT, "dtype": self._dtype.name, "vocab_size": vocab_size, "eos_id": eos_id}
         self._head["tokenizer"] = fingerprint
@@ -60,7 +61,8 @@ class ShardWriter:
         self._file = None
 
     def add(self, ids_list: Sequence[np.ndarray], characters: Sequence[int]) -> None:
-        """Documents as ids without EOS (it is added here), and how many characters of text each one was.
+        """Documents as ids without EOS (it is added here, and the opening token where that is another), and how many characters of
+        text each one was.
 
         Where EOS is text (gpt2-ml's 。), a document that ends with it gets no second one.
         """
@@ -71,13 +73,17 @@ class ShardWriter:
                 self._begin()
             self._starts.append(self._tokens)
             body = ids[:-1] if len(ids) and ids[-1] == self._eos[0] else ids
-            self._pending += (body.astype(self._dtype), self._eos)
-            self._tokens += len(body) + 1
+            self._pending += (self._opening, body.astype(self._dtype), self._eos)
+            self._tokens += len(self._opening) + len(body) + 1
             self._characters += int(length)
             if self._tokens >= self._shard_tokens:
                 self._end()
             elif self._tokens - self._written >= FLUSH_TOKENS:
                 self._flush()
+
+    def size(self, ids: np.ndarray) -> int:
+        """The tokens that a document becomes."""
+        return len(self._opening) + len(ids) + (0 if len(ids) and ids[-1] == self._eos[0] else 1)
 
     def close(self, report: dict | None = None) -> dict:
         """Makes the folder whole under its name and returns the manifest; `report` (source, cleaning) is kept in it."""
@@ -119,12 +125,13 @@ class ShardWriter:
 
     def _end(self) -> None:
         self._flush()
-        _close(self._file)
+        # on the disk before the manifest is: it must never outlive the data that it vouches for
+        files.close_on_disk(self._file)
         self._file = None
         index = np.array(self._starts, dtype="<u8").tobytes()
         with open(self._folder.temporary / f"{self._name}.idx", "wb") as file:
             file.write(index)
-            _close(file)
+            files.close_on_disk(file)
         self._shards.append(
             {
                 "file": f"{self._name}.bin",
@@ -138,13 +145,6 @@ class ShardWriter:
         )
 
 
-def _close(file: IO[bytes]) -> None:
-    """On the disk, not only in the system's cache: the manifest must never outlive the data that it vouches for."""
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-
-
 class Shards:
     """A shard folder, read only. Opening checks every file's size against the manifest; `verify` checks the contents too.
 
@@ -152,6 +152,8 @@ class Shards:
     """
 
     def __init__(self, folder: str | Path):
+        if files.is_remote(folder):
+            raise UserError(f"{folder}: shards are read from a local disk; data=shards data.root=<the folder above> fetches them")
         self.folder = Path(folder)
         self.manifest = self._read_manifest()
         self.dtype = np.dtype(self.manifest["dtype"]).newbyteorder("<")

@@ -168,6 +168,8 @@ class Tokenizer:
         """sha256 over what decides ids."""
         decides = {key: self._spec.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
         decides |= {"manner": self.manner, "eos": self.eos_id}
+        facts = (self._spec.get("decoder") or {}).get("cngpt", {})
+        decides |= {"opening": facts["opening"]} if "opening" in facts else {}  # shards have it
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> np.ndarray:
@@ -194,7 +196,11 @@ class Tokenizer:
 
     def decode_as_the_seed(self, ids: Iterable[int]) -> str:
         """As the demo of gpt2-ml printed a text: its tokens end to end, without [UNK] and ##. Spaces are lost."""
-        return "".join(self._tokens[int(id)] for id in ids).replace("[UNK]", "").replace("##", "")
+        if self._spec["model"]["type"] == "BPE":
+            raise UserError(
+                f"generation.join=gpt2ml: is for WordPiece, and the tokenizer {self.name} is byte-level BPE; leave it out"
+            )
+        return "".join(self._tokens.get(int(id), "") for id in ids).replace("[UNK]", "").replace("##", "")
 
     def token(self, id: int) -> str:
         return self._tokens[id]

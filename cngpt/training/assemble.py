@@ -63,7 +63,7 @@ def loops(step: int) -> dict:
         zeroed.ready = zeroed.started = zeroed.completed = step
         scheduled = getattr(loop.scheduler_progress, span)
         scheduled.ready = scheduled.completed = step
-    loop._batches_that_stepped = step
+    loop._batches_that_stepped = step - 1
     for span in ("total", "current"):
         epochs = getattr(trainer.fit_loop.epoch_progress, span)
         epochs.ready = epochs.started = 1

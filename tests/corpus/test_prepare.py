@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 
@@ -11,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cngpt.corpus import clean_texts, inspect, prepare
+from cngpt.corpus import clean_texts, inspect, prepare, units
+from cngpt.corpus.document import Tally
+from cngpt.corpus.prepare import BASIC
+from cngpt.corpus.readers import open_source
 from cngpt.errors import ConfigError, UserError
 from cngpt.tokens.shards import Shards
 from tests.corpus.fakes import CodePoints
@@ -42,7 +46,14 @@ def texts(folder):
 
 
 def bytes_of(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "report.json"}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.stem != "report"}
+
+
+def small_pieces(monkeypatch, batch=5000, unit=20_000):
+    """Batches and units of a few documents, in as many processes as asked for."""
+    monkeypatch.setattr(sys.modules["cngpt.corpus.stages"], "BATCH_CHARACTERS", batch)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.units"], "UNIT_BYTES", unit)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "POOL_FROM", 0)
 
 
 def test_every_document_lands_once_in_train_or_valid_with_its_title_first(tmp_path):
@@ -103,9 +114,9 @@ def test_no_validation_is_made_when_none_is_asked_for(tmp_path):
 def test_the_shards_do_not_depend_on_processes_or_batches(tmp_path, monkeypatch):
     sources = corpus(tmp_path / "in", 3000)
     run(sources, tmp_path / "one", valid_fraction=0.05)
-    monkeypatch.setattr(sys.modules["cngpt.corpus.workers"], "BATCH_CHARACTERS", 5000)
-    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "POOL_FROM", 0)
+    small_pieces(monkeypatch)
     report = run(sources, tmp_path / "two", valid_fraction=0.05, processes=2)
+    assert len(list((tmp_path / "two-texts").glob("0*"))) > 5
     assert report["documents"]["kept"] == 3000
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
 
@@ -115,11 +126,11 @@ def test_what_is_dropped_skipped_and_unknown_is_accounted_for(tmp_path):
         '{"text": "短"}\n{bad\n{"text": "够长的一行，里面有两个𠮷𠮷字。"}\n{"text": "另有一行够长的，<b>干净</b>。"}\n',
         encoding="utf-8",
     )
-    report = run([{"reader": "files", "root": str(tmp_path / "a.jsonl")}], tmp_path / "out", min_chars=5)
+    report = run([{"reader": "files", "root": str(tmp_path / "a.jsonl")}], tmp_path / "out", clean={**BASIC, "min_chars": 5})
     assert report["documents"] == {"read": 3, "kept": 2, "dropped": 1, "skipped": 1}
     assert report["dropped"] == {"shorter than 5 characters": {"count": 1, "examples": ["a.jsonl:1: 短"]}}
     assert report["skipped"] == {"bad JSON": {"count": 1, "examples": ["a.jsonl:2: {bad"]}}
-    assert report["changed"] == {"html_leftovers": 1}
+    assert report["changed"] == {"html": 1}
     assert report["unknown"]["characters"] == [("𠮷", 2)]
     assert report["unknown"]["share"] == 2 / report["tokens"]
     about = Shards(tmp_path / "out/train").manifest["report"]
@@ -147,30 +158,31 @@ class Interrupted(CodePoints):
         return super().encode_batch(texts)
 
 
-def test_a_whole_folder_that_another_process_made_meanwhile_is_taken(tmp_path, capsys):
+@pytest.mark.parametrize("same", [True, False])
+def test_who_comes_second_waits_and_takes_what_the_first_made_or_refuses_it(tmp_path, capsys, same):
     sources, out, theirs = corpus(tmp_path / "in", 50), tmp_path / "out", []
-    report = prepare(sources, out, Interrupted(lambda: theirs.append(run(sources, out))))
-    assert report == json.loads(json.dumps(theirs[0]))
-    assert "made by another process meanwhile, with the same settings" in capsys.readouterr().err
-    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
 
+    def second():
+        try:
+            theirs.append(run(sources, out, clean={**BASIC, "min_chars": 20 if same else 10}))
+        except UserError as error:
+            theirs.append(str(error))
 
-@pytest.mark.parametrize("difference", ["settings", "tokenizer", "damage", "no report"])
-def test_any_other_folder_that_was_made_meanwhile_is_refused(tmp_path, difference):
-    sources, out = corpus(tmp_path / "in", 50), tmp_path / "out"
+    thread = threading.Thread(target=second)
 
     def meanwhile():
-        tokenizer = CodePoints()
-        if difference == "tokenizer":
-            tokenizer.fingerprint = "another"
-        prepare(sources, out, tokenizer, progress=False, min_chars=10 if difference == "settings" else 20)
-        if difference == "damage":
-            (out / "train/00000.bin").write_bytes(b"short")
-        elif difference == "no report":
-            (out / "report.json").unlink()
+        if not thread.ident:
+            thread.start()
+            while "waiting for it" not in capsys.readouterr().err:
+                time.sleep(0.01)
 
-    with pytest.raises(UserError, match="was made by another process meanwhile"):
-        prepare(sources, out, Interrupted(meanwhile), progress=False)
+    report = prepare(sources, out, Interrupted(meanwhile), texts=tmp_path / "texts" if not same else None, progress=False)
+    thread.join()
+    if same:
+        assert theirs == [json.loads(json.dumps(report))]
+    else:
+        assert "made by another process meanwhile, with other settings" in theirs[0]
+    assert not list(tmp_path.glob("*.work"))
 
 
 def test_overwriting_never_touches_a_folder_that_is_not_ours(tmp_path):
@@ -189,7 +201,7 @@ def test_when_nothing_is_kept_the_reasons_are_said_and_nothing_is_written(tmp_pa
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_said_in_one_line_and_the_next_run_goes_on(tmp_path, monkeypatch):
     sources = corpus(tmp_path / "in", 50)
 
     def full(*_):
@@ -198,11 +210,14 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, monkeypatc
     monkeypatch.setattr("cngpt.tokens.shards.ShardWriter._flush", full)
     with pytest.raises(UserError, match="no space left"):
         run(sources, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["in"]
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert run(sources, tmp_path / "out")["documents"]["kept"] == 50
+    assert sorted(os.listdir(tmp_path)) == ["in", "out", "out-texts"]
 
 
 @pytest.mark.parametrize(
-    ("options", "key"), [({"valid_fraction": 1.5}, "prepare.valid_fraction=1.5"), ({"processes": 0}, "prepare.processes=0")]
+    ("options", "key"), [({"valid_fraction": 1.5}, "data.valid_fraction=1.5"), ({"processes": 0}, "prepare.processes=0")]
 )
 def test_impossible_settings_name_their_key(tmp_path, options, key):
     with pytest.raises(ConfigError, match=re.escape(key)):
@@ -222,7 +237,8 @@ class Slow(CodePoints):
         return super().encode_batch(texts)
 
 if __name__ == "__main__":
-    sys.modules["cngpt.corpus.workers"].BATCH_CHARACTERS = 1000
+    sys.modules["cngpt.corpus.stages"].BATCH_CHARACTERS = 1000
+    sys.modules["cngpt.corpus.units"].UNIT_BYTES = 100_000
     sys.modules["cngpt.corpus.prepare"].POOL_FROM = 0
     prepare([{"reader": "files", "root": sys.argv[1]}], Path(sys.argv[2]), Slow(), processes=int(sys.argv[3]), progress=False)
 """
@@ -236,7 +252,7 @@ def test_a_killed_run_leaves_no_folder_and_no_worker_and_the_next_run_is_complet
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "in"), str(out), str(processes)]
     victim = subprocess.Popen(command, env=here, start_new_session=True)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".out.*/train")) + list(tmp_path.glob(".out.*/.train.*/*.bin")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("out.work/tokens/0*")) and time.monotonic() < deadline:
         assert victim.poll() is None
         time.sleep(0.02)
     os.kill(victim.pid, signal.SIGKILL)
@@ -246,7 +262,7 @@ def test_a_killed_run_leaves_no_folder_and_no_worker_and_the_next_run_is_complet
         time.sleep(0.05)
     assert not _group_is_alive(victim.pid)
     assert run(sources, out)["documents"]["kept"] == 20_000
-    assert sorted(os.listdir(tmp_path)) == ["in", "out", "script.py"]
+    assert sorted(os.listdir(tmp_path)) == ["in", "out", "out-texts", "script.py"]
 
 
 def _group_is_alive(group):
@@ -265,7 +281,7 @@ def test_inspecting_shows_the_same_documents_for_the_same_seed(tmp_path):
     for document, text, reason in first:
         assert text == f"{document.title}\n{document.text}"
         assert reason == ""
-    assert all(text is None and "shorter" in reason for _, text, reason in inspect(sources, 2, min_chars=1000))
+    assert all(text is None and "shorter" in reason for _, text, reason in inspect(sources, 2, {**BASIC, "min_chars": 1000}))
 
 
 def test_the_texts_for_a_tokenizer_are_the_clean_ones(tmp_path):
@@ -289,7 +305,7 @@ def test_the_texts_for_a_tokenizer_come_with_an_account_of_what_was_left_out(tmp
     ("name", "content", "error", "message"),
     [
         ("a.pdf", "x", ConfigError, r"data\.root=.* holds nothing to read\. Looked for"),
-        ("a.jsonl", "{bad\n" * 5, UserError, r"bad JSON \(5 times, as in \['a.jsonl:1: {bad'\]"),
+        ("a.jsonl", "{bad\n" * 5, UserError, r"bad JSON \(5 times, as in \['a.jsonl:[1-5]: {bad'\]"),
     ],
 )
 def test_a_folder_with_nothing_to_read_is_an_error_for_every_task(tmp_path, look, name, content, error, message):
@@ -300,7 +316,7 @@ def test_a_folder_with_nothing_to_read_is_an_error_for_every_task(tmp_path, look
 
 def test_texts_that_are_all_too_short_for_a_tokenizer_are_an_error(tmp_path):
     with pytest.raises(UserError, match=r"nothing was kept of 1 sources: shorter than 1000 characters \(3 times"):
-        clean_texts(corpus(tmp_path / "in", 3), min_chars=1000)
+        clean_texts(corpus(tmp_path / "in", 3), {**BASIC, "min_chars": 1000})
 
 
 def test_inspecting_says_what_was_skipped_once(tmp_path, capsys):
@@ -315,7 +331,7 @@ def test_a_long_run_shows_a_bar_and_every_run_a_table(tmp_path, capsys, monkeypa
     monkeypatch.setattr(sys.modules["cngpt.bar"], "BAR_AFTER", -1.0)
     prepare(corpus(tmp_path / "in", 100), tmp_path / "out", TOKENIZER, progress=True)
     shown = capsys.readouterr().err
-    assert "preparing" in shown
+    assert "reading and cleaning" in shown and "tokenizing" in shown
     assert "tokens per character" in shown
 
 
@@ -338,10 +354,38 @@ def test_any_text_at_all_can_be_prepared(tmp_path_factory, contents):
     (folder / "in" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in contents))
     sources = [{"reader": "files", "root": str(folder / "in")}]
     try:
-        kept = list(clean_texts(sources, min_chars=1, progress=False))
+        kept = list(clean_texts(sources, {**BASIC, "min_chars": 1}, progress=False))
     except UserError:
         with pytest.raises(UserError, match="nothing was kept"):
-            run(sources, folder / "out", min_chars=1)
+            run(sources, folder / "out", clean={**BASIC, "min_chars": 1})
     else:
-        run(sources, folder / "out", min_chars=1)
+        run(sources, folder / "out", clean={**BASIC, "min_chars": 1})
         assert Shards(folder / "out/train").documents + Shards(folder / "out/valid").documents == len(kept)
+
+
+def test_another_tokenizer_needs_no_second_cleaning_and_not_even_the_raw_texts(tmp_path, monkeypatch):
+    sources = corpus(tmp_path / "in", 40)
+    first = run(sources, tmp_path / "one", texts=tmp_path / "texts")
+    monkeypatch.setattr(sys.modules["cngpt.corpus.stages"], "Cleaner", None)  # cleaning would fail
+    other = CodePoints()
+    other.fingerprint = "another"
+    again = prepare(sources, tmp_path / "two", other, texts=tmp_path / "texts", progress=False)
+    assert again["tokens"] == first["tokens"] and again["sources"] == first["sources"]
+    (tmp_path / "in/b.jsonl").write_text('{"text": "后来又添了一篇，这样它们就变了。"}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="the texts have changed"):
+        run(sources, tmp_path / "three", texts=tmp_path / "texts")
+    for path in (tmp_path / "in").iterdir():
+        path.unlink()
+    (tmp_path / "in").rmdir()
+    assert run(sources, tmp_path / "three", texts=tmp_path / "texts")["documents"]["kept"] == 40
+
+
+def test_a_source_that_changes_while_it_is_read_is_said(tmp_path):
+    sources = corpus(tmp_path / "in", 40)
+
+    (unit,) = units.plan([open_source(sources[0])], Tally())
+    documents = unit.documents(Tally())
+    next(documents)
+    corpus(tmp_path / "in", 41)
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(documents)

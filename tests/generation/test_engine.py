@@ -110,6 +110,14 @@ def test_an_end_of_text_that_is_text_is_shown_and_does_not_end_it_too_early(gpt)
     assert any(tokenizer.eos_id in story.tokens[:39] for story in stories)
 
 
+def test_a_full_stop_ends_no_text_before_a_hundred_tokens_unless_asked(gpt):
+    engine = Engine(gpt, full_stop_tokenizer())
+    for asked, least in ((0, 100), (5, 5)):
+        sampling = replace(LIVELY, min_new_tokens=asked, max_new_tokens=400)
+        lengths = [len(story.tokens) for story in engine.generate(["丁"], n=12, sampling=sampling)[0] if story.finished]
+        assert lengths and least <= min(lengths) < least + 100
+
+
 def test_the_seeds_join_drops_unknowns_and_never_takes_a_piece_back(gpt):
     engine = Engine(gpt, full_stop_tokenizer())
     sampling = replace(LIVELY, join="gpt2ml", nucleus="gpt2ml", max_new_tokens=200)

@@ -126,4 +126,4 @@ def test_the_keys_and_values_are_those_of_the_configuration():
 
     from tests.conftest import ROOT
 
-    assert asdict(Sampling()) == OmegaConf.to_container(OmegaConf.load(ROOT / "conf/generation/default.yaml"))
+    assert {**asdict(Sampling()), "rerank": None} == OmegaConf.to_container(OmegaConf.load(ROOT / "conf/generation/default.yaml"))

@@ -1,5 +1,6 @@
 """gpt2-ml's checkpoints and records become ours: what they compute, what they are recognised by, and what is refused."""
 
+import hashlib
 import json
 import random
 import shutil
@@ -11,10 +12,10 @@ import torch
 from torch.testing import assert_close
 
 from cngpt import store
-from cngpt.errors import UserError
-from cngpt.interop.gpt2ml import mapping, shards
+from cngpt.errors import ConfigError, UserError
+from cngpt.interop.gpt2ml import mapping, shards, unindexed
 from cngpt.interop.gpt2ml.bundle import layout, read_index
-from cngpt.interop.gpt2ml.convert import convert
+from cngpt.interop.gpt2ml.convert import RELEASES, convert
 from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
 from cngpt.model import GPT, Shape
 from cngpt.tokens.shards import Shards
@@ -125,8 +126,7 @@ def test_an_assembled_checkpoint_is_the_one_lightning_wrote(tmp_path):
     made = assemble(shape, weights, slots.__getitem__, optimizer, schedule, 3, about)
     for checkpoint in (made, real):
         checkpoint["loops"] = checkpoint["loops"]["fit_loop"]
-        for own in ("epoch_loop.batch_progress", "epoch_loop.state_dict"):  # GPTModule.on_load_checkpoint, and where in an epoch
-            checkpoint["loops"].pop(own)
+        checkpoint["loops"].pop("epoch_loop.batch_progress")  # GPTModule.on_load_checkpoint sets it
         for scheduler in checkpoint["lr_schedulers"]:
             scheduler.pop("_last_lr")
         for group in checkpoint["optimizer_states"][0]["param_groups"]:
@@ -176,8 +176,12 @@ def test_heads_come_from_the_json_else_there_is_one_for_64_of_the_width(small, v
     for wrong, message in (
         ({"num_hidden_layers": 3}, "num_hidden_layers=3, but the tensors of .* say 2"),
         ({"num_attention_heads": 7}, "does not divide"),
-        ({"num_attention_heads": 0}, "config: "),
-        ({"num_attention_heads": "two"}, "config: "),
+        ({"num_attention_heads": 0}, r"config=.*own.json: num_attention_heads=0 must be a whole number from 1"),
+        ({"num_attention_heads": "two"}, r"num_attention_heads=two must be a whole number"),
+        ({"num_attention_heads": True}, r"num_attention_heads=True must be a whole number"),
+        ({"hidden_size": 128.0}, r"hidden_size=128.0 must be a whole number"),
+        ({"initializer_range": "small"}, r"initializer_range=small must be a number from 0 to 1"),
+        ({"hidden_dropout_prob": 3}, r"hidden_dropout_prob=3 must be a number from 0 to 1"),
     ):
         (tmp_path / "own.json").write_text(json.dumps({**sizes, **wrong}))
         with pytest.raises(UserError, match=message):
@@ -197,9 +201,53 @@ def test_a_lone_data_file_converts_to_the_same_model(small, vocab, tmp_path):
             assert (tmp_path / f"alone{n}" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     with pytest.raises(UserError, match=r"none of the .* sizes"):
         convert(data, tmp_path / "no", vocab=vocab)  # of no configuration of the seed
+    (tmp_path / "less.json").write_text(json.dumps({"hidden_size": 128, "num_hidden_layers": 2, "vocab_size": 40}))
+    with pytest.raises(ConfigError, match=r"config=.*less.json: has no num_attention_heads and no max_position_embeddings"):
+        convert(data, tmp_path / "no", vocab=vocab, config=tmp_path / "less.json")
+    (tmp_path / "less.json").write_text(json.dumps({**sizes, "hidden_size": "128"}))
+    with pytest.raises(ConfigError, match="hidden_size=128 must be a whole number"):
+        convert(data, tmp_path / "no", vocab=vocab, config=tmp_path / "less.json")
     data.write_bytes(data.read_bytes()[:-4])
     with pytest.raises(UserError, match=r"none of the .* sizes"):
         convert(data, tmp_path / "no", vocab=vocab, config=tmp_path / "own.json")
+
+
+def test_the_releases_are_recognised_by_what_their_readme_says(small, vocab, tmp_path, monkeypatch):
+    digest = hashlib.sha256((small.parent / "model.ckpt-7.data-00000-of-00001").read_bytes()).hexdigest()
+    assert sorted(RELEASES.values()) == ["gpt2-ml's 15 GB release", "gpt2-ml's 30 GB release"]
+    assert RELEASES["4a6e5124df8db7ac2bdd902e6191b807a6983a7f5d09fb10ce011f9a073b183e"] == "gpt2-ml's 15 GB release"
+    assert RELEASES["e698cc97a7f5f706f84f58bb469d614e51d3c0ce5f9ab9bf77e01e3fcb41d482"] == "gpt2-ml's 30 GB release"
+    monkeypatch.setitem(RELEASES, digest, "gpt2-ml's smallest release")
+    notes = convert(small, tmp_path / "model", vocab=vocab)
+    assert f"sha256 {digest}: gpt2-ml's smallest release" in notes
+
+
+@pytest.mark.parametrize("rows, size", [(21_130, 5_585_033_776), (8_021, 5_504_439_644)])
+def test_a_lone_file_of_a_releases_size_is_read_as_that_release(tmp_path, rows, size):
+    with open(tmp_path / "model.ckpt.data-00000-of-00001", "wb") as file:
+        file.truncate(size)  # takes no space
+    with unindexed.open(tmp_path / "model.ckpt.data-00000-of-00001", None, None) as bundle:
+        shapes = {name: entry.shape for name, entry in bundle.entries.items()}
+    assert mapping.shape_of(shapes, None, "it") == Shape("gpt2ml", rows, 1024, 48, 24, 1536, 0.1, 0.014142135623731)
+
+
+def test_a_web_page_instead_of_the_data_file_is_called_one(tmp_path, vocab):
+    (tmp_path / "model.ckpt.data-00000-of-00001").write_text(
+        "<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning"
+    )
+    with pytest.raises(UserError, match="a web page"):
+        convert(tmp_path / "model.ckpt.data-00000-of-00001", tmp_path / "out", vocab=vocab)
+
+
+def test_the_vocabulary_of_another_model_is_refused(small, tmp_path, shared):
+    for entries in (30, 41):
+        vocab = write_vocab(tmp_path / f"{entries}.txt", entries)
+        if entries == 30:
+            continue  # some rows to spare are usual
+        with pytest.raises(UserError, match=r"vocab=.*41 entries, and the model has 40"):
+            convert(small, tmp_path / "out", vocab=str(vocab))
+    with pytest.raises(UserError, match=r"8,021 entries, and the model has 21,130"):
+        tokenizer_for(str(shared("golden/vocab/clue-vocab.txt")), 21_130, None)
 
 
 def test_texts_end_as_in_the_seeds_demo(shared):
@@ -283,6 +331,51 @@ def test_two_hundred_corrupted_checkpoints_end_in_one_clear_line_each(small, voc
         shutil.rmtree(place)
 
 
+@pytest.mark.parametrize("optimizer", [False, True])
+def test_a_damage_anywhere_is_found_whatever_is_converted(small, vocab, tmp_path, optimizer):
+    _, entries = read_index(small.with_name(small.name + ".index"))
+    data = small.with_name(small.name + ".data-00000-of-00001")
+    whole = data.read_bytes()
+    for entry in (next(e for e in entries if e.name.endswith(end)) for end in ("adafactor_vr", "adafactor_v", "kernel")):
+        data.write_bytes(whole[: entry.offset] + bytes([whole[entry.offset] ^ 1]) + whole[entry.offset + 1 :])
+        with pytest.raises(UserError, match=f"checksum of tensor '{entry.name}' does not match"):
+            convert(small, tmp_path / "out", vocab=vocab, optimizer=optimizer)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("optimizer", [False, True])
+def test_the_source_is_never_replaced(small, vocab, tmp_path, optimizer):
+    (small.parent / "config.json").write_text('{"hidden_size": 128}')  # the seed's, kept beside
+    (small.parent / "checkpoints").mkdir()
+    before = left_behind(tmp_path)
+    for out in (small.parent, tmp_path):
+        with pytest.raises(UserError, match="is or holds what is read"):
+            convert(small, out, vocab=vocab, optimizer=optimizer, overwrite=True)
+    assert left_behind(tmp_path) == before
+
+
+def test_a_converted_run_gives_way_until_it_was_trained_on(small, vocab, tmp_path):
+    for _ in range(2):
+        convert(small, tmp_path / "run", vocab=vocab, optimizer=True, overwrite=True)
+    (tmp_path / "run/checkpoints/step_00000009.ckpt").touch()
+    with pytest.raises(UserError, match="is no converted run, and overwrite=true replaces nothing else"):
+        convert(small, tmp_path / "run", vocab=vocab, optimizer=True, overwrite=True)
+    (tmp_path / "run/checkpoints/step_00000009.ckpt").rename(tmp_path / "run/metrics.csv")
+    with pytest.raises(UserError, match="is no converted run"):
+        convert(small, tmp_path / "run", vocab=vocab, optimizer=True, overwrite=True)
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_is_read_through(small, vocab, tmp_path, monkeypatch):
+    from cngpt.interop.gpt2ml import convert as module
+
+    monkeypatch.setattr(module, "_origin", None)  # the pass for the sha256
+    with pytest.raises(UserError, match="/dev/null/x cannot be written"):
+        convert(small, "/dev/null/x", vocab=vocab)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    with pytest.raises(UserError, match=r"no space left on the disk of .*2 MB are needed, 1 MB are free"):
+        convert(small, tmp_path / "out", vocab=vocab)
+
+
 def test_what_is_no_checkpoint_of_gpt2ml_is_refused(small, vocab, tmp_path):
     write_bundle(tmp_path / "other", {"bert/embeddings": np.zeros((3, 4), np.float32)})
     with pytest.raises(UserError, match="holds no GPT of gpt2-ml"):
@@ -340,11 +433,15 @@ def test_wrong_uses_of_convert_are_one_line_before_anything_slow(tmp_path):
     for options, message in (
         ([], "from=... is needed"),
         (["from=gpt2ml"], "path=... is needed"),
-        (["from=gpt3", "path=x"], "from=gpt3: one of gpt2ml, gpt2ml_tfrecord, huggingface"),
-        (["from=gpt2ml", "path=nowhere"], "nowhere"),
-        (["from=huggingface", "path=x", "optimizer=true"], "optimizer=true: goes with from=gpt2ml"),
-        (["from=gpt2ml_tfrecord", "path=x"], "vocab=... is needed"),
-        (["from=gpt2ml_tfrecord", "path=x", "vocab=y"], "path=x"),
+        (["from=null", "path=."], "from=null"),
+        (["from=gpt2ml", "path=null"], "path=null"),
+        (["from=gpt3", "path=."], "from=gpt3: one of gpt2ml, gpt2ml_tfrecord, huggingface"),
+        (["from=gpt2ml", "path=nowhere"], "path=nowhere: there is nothing of this name"),
+        (["from=gpt2ml", "path=.", "eos=[SEP]"], "a text is needed"),
+        (["from=huggingface", "path=.", "optimizer=true"], "optimizer=true: goes with from=gpt2ml"),
+        (["from=gpt2ml_tfrecord", "path=."], "vocab=... is needed"),
+        (["from=gpt2ml_tfrecord", "path=.", "vocab=5"], "holds no *.tfrecord"),
+        (["from=gpt2ml", "path=.", "config=5"], "config=5"),
     ):
         done = run("task=convert", *options, cwd=tmp_path, check=False)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

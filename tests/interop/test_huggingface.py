@@ -17,6 +17,7 @@ import cngpt
 from cngpt import store
 from cngpt.errors import UserError
 from cngpt.generation import Engine, Sampling
+from cngpt.interop.huggingface.card import is_chinese
 from cngpt.interop.huggingface.convert import convert
 from cngpt.interop.huggingface.export import REMOTE, export
 from cngpt.model import GPT
@@ -349,6 +350,20 @@ def test_the_card_tells_what_it_is_and_its_code_runs(exported, block, monkeypatc
     assert capsys.readouterr().out.startswith("双十一")
 
 
+def test_the_card_claims_no_language_steps_or_training_that_nobody_knows(tmp_path):
+    english = train_bpe(["the cat sat on the mat, and the dog ran to the river. " * 3] * 5, 300)
+    store.save(tmp_path / "model", random_gpt("preln", english.vocab_size), english)
+    export(tmp_path / "model", tmp_path / "theirs")
+    card = (tmp_path / "theirs/README.md").read_text(encoding="utf-8")
+    assert not any(word in card for word in ("language:", "Chinese GPT", "- chinese", "rained with cngpt", "trained for", "双"))
+    assert "A GPT-2, exported with cngpt" in card and f"`bpe`, {english.vocab_size} entries |\n\n```python" in card
+
+
+@pytest.mark.parametrize(("name", "chinese"), [("hanzi", True), ("clue", True), ("seed", True), ("bpe", False)])
+def test_a_vocabulary_is_chinese_where_most_of_its_words_are(tokenizers, name, chinese):
+    assert is_chinese(tokenizers(name)) == chinese
+
+
 def test_export_needs_no_transformers(tmp_path, monkeypatch):
     store.save(tmp_path / "model", random_gpt("gpt2ml", 64), tiny_tokenizer())
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -364,7 +379,7 @@ def test_the_modelling_file_stands_alone_and_is_in_the_package():
     assert any(REMOTE in (ROOT / "cngpt").glob(pattern) for pattern in patterns)
 
 
-def test_export_destroys_nothing(tmp_path):
+def test_export_destroys_nothing(tmp_path, monkeypatch):
     store.save(tmp_path / "run/model", random_gpt("preln", 64), tiny_tokenizer())
     source, out = tmp_path / "run/model", tmp_path / "out"
 
@@ -383,6 +398,8 @@ def test_export_destroys_nothing(tmp_path):
     assert (out / "config.json").stat().st_mtime_ns != before
     shutil.copytree(source, tmp_path / "other")
     refuses("no model for transformers", out=tmp_path / "other", overwrite=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    refuses("no space left on the disk of", out=tmp_path / "full")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out", "run"]
 
 
@@ -616,6 +633,27 @@ def edit(path: Path, **changes) -> None:
 def test_a_model_that_our_block_does_not_compute_is_refused(bad, key, value):
     edit(bad / "config.json", **{key: value})
     refuses(bad)
+
+
+def test_the_end_of_a_text_can_be_given(bad, tokenizers, tmp_path):
+    out = tmp_path / "given"
+    convert(bad, out, eos="。")
+    assert store.load(out)[1].token(store.load(out)[1].eos_id) == "。"
+    refuses(bad, "eos=<end>: is no token of", eos="<end>")
+    (bad / "tokenizer_config.json").unlink()
+    (bad / "tokenizer.json").unlink()
+    (bad / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n<end>\na\n")
+    refuses(bad, "vocab.txt has no [SEP]", "eos=<token>")
+    convert(bad, out, eos="<end>", overwrite=True)
+    assert store.load(out)[1].eos_id == 3
+    refuses(bad, "eos=[SEP]: is no token of", eos="[SEP]")
+    (bad / "vocab.txt").unlink()
+    spec = json.loads(tokenizers("bpe").to_json())["model"]
+    vocab = {token: id for token, id in spec["vocab"].items() if not token.startswith("<|")}
+    (bad / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate([*vocab][:256])}))
+    (bad / "merges.txt").write_text("#version: 0.2\n")
+    edit(bad / "config.json", vocab_size=300)
+    refuses(bad, "vocab.json has no [SEP], no <|endoftext|>", "eos=<token>")
 
 
 def test_what_is_no_model_folder_is_refused_with_the_remedy(bad, tmp_path):

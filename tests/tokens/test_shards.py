@@ -128,3 +128,17 @@ def test_a_pickled_copy_is_small_and_reads_the_same(folder):
     data = pickle.dumps(shards)
     assert len(data) < 1000
     assert pickle.loads(data).read(3, 50).tolist() == shards.read(3, 50).tolist()
+
+
+def test_an_opening_token_that_is_not_the_end_stands_before_each_document(tmp_path):
+    options = {"fingerprint": "f", "vocab_size": 100, "eos_id": EOS}
+    for name, opening, want in (
+        ("cls", 7, [7, 5, 5, EOS, 7, EOS]),
+        ("eos", EOS, [5, 5, EOS, EOS]),
+        ("none", None, [5, 5, EOS, EOS]),
+    ):
+        with ShardWriter(tmp_path / name, opening_id=opening, **options) as writer:
+            writer.add([np.array([5, 5]), np.array([], int)], [2, 0])
+            writer.close()
+        shards = Shards(tmp_path / name)
+        assert shards.read(0, shards.tokens).tolist() == want

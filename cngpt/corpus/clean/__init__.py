@@ -1,38 +1,28 @@
-"""Cleaning: an ordered list of small rules (see rules.py) over one document's title and text."""
+"""Cleaning: an ordered list of small rules over one document's title and text; RULES in build.py names them all."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-from cngpt.corpus.clean import rules as r
-from cngpt.corpus.clean.rules import Drop, Rule
+from cngpt.corpus.clean.build import basic, build, fingerprint
+from cngpt.corpus.clean.rules import Drop, Rule, name_of
 from cngpt.corpus.document import Document, Tally
 
-VERSION = 1  # raised when the rules leave another text than before: shards made with the old ones are then made anew
-
-
-def basic(min_chars: int = 20) -> list[Rule]:
-    """The rules for any text; the order matters: entities hide line ends, tags leave blank lines."""
-    return [
-        r.html_leftovers,
-        r.line_ends,
-        r.lone_surrogates,
-        r.invisible,
-        r.spaces,
-        r.empty_brackets,
-        r.paragraphs,
-        r.MinChars(max(1, min_chars)),
-    ]
+__all__ = ["Cleaner", "Drop", "Rule", "basic", "build", "fingerprint", "name_of", "with_title"]
 
 
 class Cleaner:
-    """Documents in, clean texts out. Counts what each rule changed (`changed`, in documents) and dropped (`dropped`)."""
+    """Documents in, clean texts out.
+
+    Counts by rule: `changed` documents, `characters` taken away (those of dropped documents too), documents `dropped_by` it; by
+    reason: `dropped`.
+    """
 
     def __init__(self, rules: Sequence[Rule]):
         self.rules = list(rules)
         self.reset()
 
     def reset(self) -> None:
-        self.changed, self.dropped = Counter(), Tally()
+        self.changed, self.characters, self.dropped_by, self.dropped = Counter(), Counter(), Counter(), Tally()
 
     def __call__(self, document: Document) -> str | None:
         r"""Title, `\n`, text after all rules; None when one of them dropped it."""
@@ -41,9 +31,13 @@ class Cleaner:
             result = rule(text)
             if isinstance(result, Drop):
                 self.dropped.add(result.reason, f"{document.id}: {text}")
+                self.characters[name_of(rule)] += len(text)
+                self.dropped_by[name_of(rule)] += 1
                 return None
             if result != text:
-                self.changed[name_of(rule)] += 1
+                name = name_of(rule)
+                self.changed[name] += 1
+                self.characters[name] += len(text) - len(result)
                 text = result
         return text
 
@@ -53,7 +47,3 @@ def with_title(document: Document) -> str:
     title = " ".join(document.title.split())
     opening, _, _ = document.text.lstrip().partition("\n")
     return document.text if not title or " ".join(opening.split()) == title else f"{title}\n{document.text}"
-
-
-def name_of(rule: Rule) -> str:
-    return getattr(rule, "__name__", type(rule).__name__)

@@ -139,7 +139,7 @@ class NlpChineseCorpus(Reader):
         source = self._set_of(raw.name)
         _, title_field, text_fields = SETS[source]
         for number, record in records(raw, tally, progress):
-            place = f"{raw.name}:{number}"
+            place = f"{raw.place}:{number}"
             if text_fields[-1] not in record:
                 tally.add("missing field", f"{place}: no {text_fields[-1]} among {', '.join(record)}")
                 continue
@@ -190,10 +190,10 @@ class Files(Reader):
     def read(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[Document]:
         if suffix(raw.name) == ".txt":
             for number, text in self._texts(raw, tally, progress):
-                yield Document(text, "", self.name, f"{raw.name}:{number}")
+                yield Document(text, "", self.name, f"{raw.place}:{number}")
             return
         for number, record in records(raw, tally, progress):
-            place = f"{raw.name}:{number}"
+            place = f"{raw.place}:{number}"
             values = [record[field] for field in self.text_fields if record.get(field) is not None]
             text = next((value for value in values if _text(value).strip()), values[0] if values else None)
             if text is None:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO
 
 import zstandard
@@ -25,13 +26,61 @@ Progress = Callable[[float], None]  # told how many more bytes on disk have been
 
 
 @dataclass(frozen=True)
+class OnDisk:
+    """How to open a file; `open`s travel between processes."""
+
+    path: str
+
+    def __call__(self) -> IO[bytes]:
+        return files.open_read(self.path)
+
+
+@dataclass(frozen=True)
+class InZip:
+    """How to open the member of a zip that its directory lists at `place`."""
+
+    archive: OnDisk
+    place: int
+
+    @property
+    def path(self) -> str:
+        return self.archive.path
+
+    def __call__(self) -> IO[bytes]:
+        archive = _archive(self.archive)
+        return archive.open(archive.infolist()[self.place])
+
+
+@dataclass(frozen=True)
+class Slice:
+    """How to open the lines of a file that begin from `start` on and before `end`."""
+
+    whole: OnDisk
+    start: int
+    end: int
+
+    @property
+    def path(self) -> str:
+        return self.whole.path
+
+    def __call__(self) -> IO[bytes]:
+        return _Lines(self.whole(), self.start, self.end)
+
+
+@dataclass(frozen=True)
 class Raw:
     """One file, or one member of a zip: `name` below the root (`a.zip/b.txt`), bytes on disk, how to open it."""
 
     name: str
     size: int
-    open: Callable[[], IO[bytes]]
+    open: OnDisk | InZip | Slice
     expansion: float = 1.0  # bytes that `open` gives for each byte on disk
+    part: str = ""  # which slice of the file
+
+    @property
+    def place(self) -> str:
+        """For the ids of its documents."""
+        return self.name + self.part
 
 
 def find(root: str, tally: Tally) -> Iterator[Raw]:
@@ -42,7 +91,7 @@ def find(root: str, tally: Tally) -> Iterator[Raw]:
         if size < 0:
             tally.add("unreadable file", name)
         else:
-            yield Raw(name, size, lambda path=path: files.open_read(path))
+            yield Raw(name, size, OnDisk(path))
 
 
 def unzip(raw: Raw, tally: Tally) -> Iterator[Raw]:
@@ -51,15 +100,35 @@ def unzip(raw: Raw, tally: Tally) -> Iterator[Raw]:
         yield raw
         return
     try:
-        archive = zipfile.ZipFile(raw.open())
+        archive = _archive(raw.open)
     except BROKEN as error:
         tally.add("broken archive", f"{raw.name}: {error}")
         return
-    members = [(_member_name(info), info) for info in archive.infolist() if not info.is_dir()]
-    for name, info in sorted(members, key=lambda member: member[0]):
+    members = [(_member_name(info), place, info) for place, info in enumerate(archive.infolist()) if not info.is_dir()]
+    for name, place, info in sorted(members, key=lambda member: member[0]):
         if not any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
             expansion = info.file_size / max(1, info.compress_size)
-            yield Raw(f"{raw.name}/{name}", info.compress_size, lambda info=info: archive.open(info), expansion)
+            yield Raw(f"{raw.name}/{name}", info.compress_size, InZip(raw.open, place), expansion)
+
+
+@lru_cache(maxsize=2)  # its directory of 740,000 members is read once, not for each of them
+def _archive(opener: OnDisk) -> zipfile.ZipFile:
+    return zipfile.ZipFile(opener())
+
+
+def sliced(raw: Raw, size: int) -> Iterator[Raw]:
+    """Slices of about `size` bytes at line ends, where each line is a record of its own and nothing is compressed; else `raw`."""
+    if raw.size < 2 * size or not isinstance(raw.open, OnDisk) or suffix(raw.name) not in (".jsonl", ".json", ""):
+        yield raw
+        return
+    with raw.open() as file:
+        compressed = _decompressor(file.read(4)) is not None
+    if compressed or (suffix(raw.name) != ".jsonl" and not _is_json_lines(raw)):
+        yield raw
+        return
+    for start in range(0, raw.size, size):
+        end = min(start + size, raw.size)
+        yield Raw(raw.name, end - start, Slice(raw.open, start, end), part=f"@{start}")
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
@@ -237,6 +306,33 @@ def _next_value(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t\r\n,[]":
         at += 1
     return at
+
+
+class _Lines(io.RawIOBase):
+    """The whole lines of a file that begin at `start` or later and before `end`."""
+
+    def __init__(self, file: IO[bytes], start: int, end: int):
+        self._file, self._end, self._last = file, end, b""
+        if start:
+            file.seek(start - 1)
+            file.readline()  # the line that began before; nothing, where the one before ends just there
+        self._at = file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        if self._at < self._end:
+            data = self._file.read(min(len(buffer), self._end - self._at))
+        else:  # the rest of the line that began before the end
+            data = b"" if self._last in (b"", b"\n") else self._file.readline(len(buffer))
+        self._at, self._last = self._at + len(data), data[-1:]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _Metered(io.RawIOBase):

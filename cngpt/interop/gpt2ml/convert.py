@@ -1,7 +1,6 @@
 """A checkpoint of gpt2-ml to a model directory, or to a training checkpoint that goes on from its step."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from cngpt.interop.gpt2ml import mapping, unindexed
 from cngpt.interop.gpt2ml.bundle import Bundle
 from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
 from cngpt.model import Shape
-from cngpt.model.gpt import PAD_TO
 from cngpt.tokens import Tokenizer
 
 RELEASES = {  # sha256 of the .data file, from the seed's README
@@ -24,6 +22,7 @@ RELEASES = {  # sha256 of the .data file, from the seed's README
     "e698cc97a7f5f706f84f58bb469d614e51d3c0ce5f9ab9bf77e01e3fcb41d482": "gpt2-ml's 30 GB release",
 }
 OPTIMIZER = {"name": "gpt2ml_adafactor", "lr": 1e-4, "weight_decay": 0.01, "beta2": 0.999, "clip_update": 1.0}
+SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")  # of its JSON
 SCHEDULE = {"name": "gpt2ml", "warmup_steps": 10_000, "total_steps": 800_000}
 ALIGNED = 64  # bytes
 
@@ -42,22 +41,27 @@ def convert(
     vocab: its vocab.txt, `clue` or `bert`; None: the one that goes with its embedding. config: the seed's JSON, where it has not
     one head for 64 of its width. eos: the token that ends a text; None: as the seed's demo had it. optimizer: `out` becomes a run
     directory whose training checkpoint holds the optimizer's state and step too, instead of a model directory.
-    Returns what is worth knowing, a line each. Raises UserError or ConfigError, and then `out` is as it was.
+    Returns what is worth knowing, a line each. Every checksum is compared. Raises UserError or ConfigError, and then `out` is as
+    it was; what `overwrite` replaces is a folder as this writes it.
     """
-    sizes = _json(config) if config else None
-    alone = unindexed.find(Path(path))
+    out, alone = Path(out), unindexed.find(Path(path))
+    sizes = _json(config, alone is not None) if config else None
     bundle = unindexed.open(alone, sizes, vocab) if alone else Bundle.open(path)
     try:
         where = str(alone or path)
         shapes = {name: entry.shape for name, entry in bundle.entries.items()}
         shape = mapping.shape_of(shapes, sizes, where)
-        _check_all(bundle, shape, optimizer, where)
+        _check_names(bundle, shape, optimizer, where)
+        weights = sum(entry.size for entry in bundle.entries.values())
+        kind = (_is_converted_run, "converted run") if optimizer else (store.is_model_directory, "model directory")
+        given = [path, *bundle.files, *(file for file in (vocab, config) if file and Path(file).exists())]
+        files.check_out(out, overwrite, *kind, given, weights * (1 + optimizer))
         tokenizer = tokenizer_for(vocab, shape.vocab_size, eos)
         step = int(bundle.read(mapping.STEP)) if mapping.STEP in bundle.entries else None
         notes = [_about(shape, step, tokenizer), *_origin(bundle, alone is not None)]
-        # one full stop is no story: where it ends a text, the text goes on for a hundred tokens first
-        generation = {"min_new_tokens": 100} if tokenizer.eos_is_text else {}
         names = {*mapping.variables(shape, slots=optimizer)} & {*bundle.entries}
+        for name in bundle.entries.keys() - names:  # not converted, but a damage there may not be the only one
+            bundle.read(name)
         with Bar(sum(bundle.entries[name].size for name in names), title="converting") as bar:
 
             def read(name: str) -> np.ndarray:
@@ -66,32 +70,27 @@ def convert(
                 return array
 
             if optimizer:
-                _training_checkpoint(Path(out), shape, tokenizer, generation, read, int(step), overwrite)
+                _training_checkpoint(out, shape, tokenizer, read, int(step), overwrite)
             else:
                 sizes = {name: (torch.float32, size) for name, size in mapping.parameters(shape).items()}
                 weights = (torch.from_numpy(_writable(array)) for _, array in mapping.tensors(shape, read))
-                store.write(out, shape.as_dict(), sizes, weights, tokenizer, generation, overwrite, step)
+                store.write(out, shape.as_dict(), sizes, weights, tokenizer, overwrite=overwrite, step=step)
         return notes
     finally:
         bundle.close()
 
 
-def _training_checkpoint(
-    out: Path, shape: Shape, tokenizer: Tokenizer, generation: dict, read, step: int, overwrite: bool
-) -> None:
+def _training_checkpoint(out: Path, shape: Shape, tokenizer: Tokenizer, read, step: int, overwrite: bool) -> None:
     """`out`/checkpoints/step_<step>.ckpt. The weights wait in a file on the way, mapped, so that memory never holds them all."""
     from cngpt.training.assemble import assemble
 
-    if overwrite and out.exists() and not files.is_empty(out) and not (out / "checkpoints").is_dir():
-        raise UserError(f"{out} is no run directory, and overwrite=true replaces nothing else; give another name")
-    about = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": generation}
+    about = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": {}}
     about["training"] = {"optim.name": OPTIMIZER["name"]}
     with files.atomic_folder(out, overwrite) as new, tempfile.TemporaryFile(dir=new.parent) as waiting:
         places = {}
         for name, array in mapping.tensors(shape, read):
             if name == store.EMBEDDING:
-                rows = -(-shape.vocab_size // PAD_TO) * PAD_TO
-                array = np.concatenate([array, np.zeros((rows - len(array), array.shape[1]), np.float32)])
+                array = store.padded(torch.from_numpy(_writable(array))).numpy()
             waiting.seek(-waiting.tell() % ALIGNED, 1)
             places[name] = (waiting.tell(), array.shape)
             waiting.write(array.data)
@@ -106,10 +105,18 @@ def _training_checkpoint(
 
         checkpoint = assemble(shape, weights, slots, OPTIMIZER, SCHEDULE, step, about)
         (new / "checkpoints").mkdir()
-        torch.save(checkpoint, new / "checkpoints" / f"step_{step:08d}.ckpt")
+        with open(new / "checkpoints" / f"step_{step:08d}.ckpt", "wb") as file:  # by its path, torch hides what the system says
+            torch.save(checkpoint, file)
 
 
-def _check_all(bundle: Bundle, shape: Shape, optimizer: bool, where: str) -> None:
+def _is_converted_run(folder: Path) -> bool:
+    """Whether a folder holds what `_training_checkpoint` wrote, and nothing that was trained or put there since."""
+    inside = [path.relative_to(folder) for path in folder.rglob("*")]
+    checkpoints = [path for path in inside if path.match("checkpoints/step_*.ckpt") and len(path.parts) == 2]
+    return len(checkpoints) == 1 and {*inside} == {Path("checkpoints"), *checkpoints}
+
+
+def _check_names(bundle: Bundle, shape: Shape, optimizer: bool, where: str) -> None:
     if left := mapping.surplus(bundle.entries, shape):
         raise UserError(
             f"{where}: {left[0]}{f' and {len(left) - 1} more' if len(left) > 1 else ''} belong to no model of gpt2-ml"
@@ -153,20 +160,24 @@ def _origin(bundle: Bundle, alone: bool) -> Iterator[str]:
             yield f"warning: {data.name} has no .index, whose checksums would show a damage; its size alone is right"
 
 
-def _json(path: str | Path) -> dict:
+def _json(path: str | Path, alone: bool) -> dict:
+    """The seed's JSON. `alone`: nothing else tells the sizes, so that it has to name all of them."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        sizes = files.read_object(path, "give the JSON of the seed's configs/, such as mega.json")
+    except UserError as error:
+        raise ConfigError(f"config={error}") from None
+    needed = SIZES if alone else ("hidden_size", "num_hidden_layers")
+    if missing := [key for key in needed if key not in sizes]:
         raise ConfigError(
-            f"config={path}: there is no such file; it is the JSON of the seed's configs/, such as mega.json"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"config={path}: cannot be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(value, dict) or not {"hidden_size", "num_hidden_layers"} <= value.keys():
-        raise ConfigError(
-            f"config={path}: has no hidden_size and num_hidden_layers; give the JSON of the seed's configs/, such as mega.json"
+            f"config={path}: has no {' and no '.join(missing)}; give the JSON of the seed's configs/, such as mega.json"
         )
-    return value
+    for key in mapping.CONFIG_KEYS.keys() & sizes.keys():
+        value, whole = sizes[key], key in SIZES
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not (number and (1 <= value < 1 << 31 if whole else 0 <= value <= 1)):
+            must = "a whole number from 1" if whole else "a number from 0 to 1"
+            raise ConfigError(f"config={path}: {key}={value} must be {must}; give the JSON that it was trained with")
+    return sizes
 
 
 def _writable(array: np.ndarray) -> np.ndarray:

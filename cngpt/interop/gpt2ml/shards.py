@@ -11,7 +11,8 @@ import numpy as np
 
 from cngpt import files
 from cngpt.bar import Bar
-from cngpt.corpus.prepare import REPORT, Split
+from cngpt.corpus.prepare import REPORT
+from cngpt.corpus.split import Split
 from cngpt.errors import UserError
 from cngpt.interop.gpt2ml import tfrecord
 from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
@@ -33,9 +34,8 @@ def convert(
     also written. Raises UserError for what is missing or damaged, with the file and the record; then `out` is as it was.
     """
     found = _files(Path(path))
-    tokenizer, out = tokenizer_for(vocab, None, eos), Path(out)
-    if overwrite and out.exists() and not files.is_empty(out) and not (out / REPORT).is_file():
-        raise UserError(f"{out} holds no shards ({REPORT} is missing) and is not replaced; choose another folder")
+    files.check_out(out, overwrite, lambda folder: (folder / REPORT).is_file(), "folder of shards", sources=found)
+    tokenizer = tokenizer_for(vocab, None, eos)
     lengths = np.array(
         [len(tokenizer.token(id).removeprefix("##")) if id in tokenizer else 0 for id in range(tokenizer.vocab_size)]
     )
@@ -46,7 +46,7 @@ def convert(
         Split(new, tokenizer, valid_fraction, shard_bytes) as split,
     ):
         for file in found:
-            for n, row in enumerate(tfrecord.rows(file)):
+            for n, row in enumerate(tfrecord.rows(file), 1):
                 filled = np.flatnonzero(row != tokenizer.pad_id)
                 ids = row[: filled[-1] + 1] if len(filled) else row[:0]
                 counts["records"] += 1
@@ -56,7 +56,7 @@ def convert(
                 counts["full"] += len(ids) >= len(row) - 1
                 if ids.min() < 0 or ids.max() >= tokenizer.vocab_size:
                     raise UserError(
-                        f"{file}: record {n} has the id {ids.max()}, and {tokenizer.name} has {tokenizer.vocab_size:,} entries:"
+                        f"{file}: record {n} has the id {ids.min() if ids.min() < 0 else ids.max()}, and {tokenizer.name} has {tokenizer.vocab_size:,} entries:"
                         " vocab=<the vocab.txt that it was made with>"
                     )
                 digest = hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=8).digest()

@@ -11,6 +11,7 @@ import numpy as np
 from cngpt.errors import UserError
 from cngpt.interop.gpt2ml import mapping
 from cngpt.interop.gpt2ml.bundle import Bundle
+from cngpt.interop.gpt2ml.find import mistaken
 from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
 from cngpt.model import Shape
 
@@ -53,6 +54,8 @@ def open(data: Path, sizes: dict | None, vocab: str | None) -> Bundle:
                 kinds = {name: "int64" if name == mapping.STEP else "float32" for name in layout}
                 if sum(np.dtype(kinds[name]).itemsize * int(np.prod(size)) for name, size in layout.items()) == length:
                     return Bundle.from_layout(data, [(name, size, kinds[name]) for name, size in layout.items()])
+    if what := mistaken(data):
+        raise UserError(f"{data} is {what}")
     raise UserError(
         f"{data} has no .index beside it, and its {length:,} bytes are none of the {tried} sizes that a whole checkpoint of gpt2-ml can have:"
         " it is cut off, or another model's (config=<its JSON> and vocab=<its vocab.txt> tell the sizes)"

@@ -3,8 +3,7 @@
 from cngpt.tokens import Tokenizer
 
 HEADER = """---
-language: zh
-library_name: transformers
+{language}library_name: transformers
 pipeline_tag: text-generation
 tags:
 {tags}
@@ -14,21 +13,20 @@ tags:
 BODY = """
 # {title}
 
-A Chinese GPT-2, trained with cngpt and exported for transformers.
+A {kind}, exported with cngpt for transformers.
 
 | | |
 |---|---|
 | parameters | {parameters:,} |
 | shape | block `{block}`, {n_layer} layers, {n_head} heads, width {width}, context {n_ctx} tokens |
 | tokenizer | `{tokenizer}`, {vocab:,} entries |
-| trained for | {steps} |
-
+{steps}
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{folder}"{trust})
 model = AutoModelForCausalLM.from_pretrained("{folder}"{trust})
-inputs = tokenizer("双十一", return_tensors="pt")
+inputs = tokenizer("{prompt}", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))
 ```
 
@@ -44,18 +42,30 @@ def model_card(
     folder: str, shape: dict, parameters: int, step: int | None, tokenizer: Tokenizer, trust: bool, notes: list[str]
 ) -> str:
     """Markdown with the YAML header that the Hugging Face hub reads. `folder`: the name to load it by; `notes`: one line each."""
-    tags = ["gpt2", "chinese", "cngpt", *(["custom_code"] if trust else [])]
-    return HEADER.format(tags="\n".join(f"- {tag}" for tag in tags)) + BODY.format(
+    chinese = is_chinese(tokenizer)
+    tags = ["gpt2", *(["chinese"] if chinese else []), "cngpt", *(["custom_code"] if trust else [])]
+    header = HEADER.format(language="language: zh\n" if chinese else "", tags="\n".join(f"- {tag}" for tag in tags))
+    return header + BODY.format(
+        kind="Chinese GPT-2" if chinese else "GPT-2",
+        prompt="双十一" if chinese else "The",
         title=folder,
         folder=folder,
         parameters=parameters,
         tokenizer=tokenizer.name,
         vocab=tokenizer.vocab_size,
-        steps="an unknown number of steps" if step is None else f"{step:,} steps",
+        steps="" if step is None else f"| trained for | {step:,} steps |\n",
         trust=", trust_remote_code=True" if trust else "",
         differences="\n".join(f"- {note[0].upper()}{note[1:]}." for note in [*_always(shape["n_ctx"], tokenizer), *notes]),
         **{key: shape[key] for key in ("block", "n_layer", "n_head", "width", "n_ctx")},
     )
+
+
+def is_chinese(tokenizer: Tokenizer) -> bool:
+    """Whether most tokens with letters have Chinese ones: what is known of the language of a model that came from anywhere."""
+    words = [
+        word for id in range(tokenizer.vocab_size) if id in tokenizer and any(map(str.isalpha, word := tokenizer.decode([id])))
+    ]
+    return 2 * sum(any("\u3400" <= c <= "\u9fff" for c in word) for word in words) > len(words)
 
 
 def _always(n_ctx: int, tokenizer: Tokenizer) -> list[str]:

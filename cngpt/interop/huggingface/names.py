@@ -1,6 +1,12 @@
 """What the tensors of a model are called here and in transformers, and the parts of its config.json that both sides must agree on."""
 
+from pathlib import Path
+
 CONFIG, WEIGHTS, GENERATION = "config.json", "model.safetensors", "generation_config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+KEY = "cngpt"  # in tokenizer_config.json, because `tokenizers` keeps nothing in tokenizer.json that it does not know
+REMOTE = Path(__file__).parent / "remote" / "modeling_cngpt.py"
+AGAIN = "fetch the whole model again"
 GPT2, GPT2_CLASS = "gpt2", "GPT2LMHeadModel"
 GPT2ML, GPT2ML_CLASS = "gpt2ml", "Gpt2mlForCausalLM"  # model_type and class in remote/modeling_cngpt.py
 PREFIX = "transformer."

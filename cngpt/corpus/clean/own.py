@@ -1,0 +1,70 @@
+"""Rules that a user wrote in a file of their own: `clean.own=[path/to/file.py:function]`."""
+
+import functools
+import hashlib
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cngpt.corpus.clean.characters import lone_surrogates
+from cngpt.corpus.clean.rules import Drop, Rule
+from cngpt.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class OwnRule:
+    """One function of a file: text in, a text, a Drop, or None (the document goes) out. Travels to other processes as path and
+    name, and is loaded again there."""
+
+    path: str = field(repr=False)
+    name: str
+    digest: str  # of the file: another file, other shards
+
+    @classmethod
+    def at(cls, place: str) -> "OwnRule":
+        """ConfigError when there is no such file or function, or the file cannot be run."""
+        path, colon, name = place.rpartition(":")
+        if not colon or not name.isidentifier():
+            raise ConfigError(f"clean.own={place}: path/to/file.py:function is needed")
+        file = Path(path).expanduser().resolve()
+        if not file.is_file():
+            raise ConfigError(f"clean.own={place}: there is no file {path}")
+        rule = cls(str(file), name, hashlib.sha256(file.read_bytes()).hexdigest()[:16])
+        try:
+            module = _module(rule.path, rule.digest)
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"clean.own={place}: {path} cannot be run: {type(error).__name__}: {_line(error)}") from None
+        functions = [key for key, value in vars(module).items() if callable(value)]
+        if not hasattr(module, name):
+            raise ConfigError(f"clean.own={place}: {path} has no {name}.{nearest(name, functions)}")
+        if not callable(getattr(module, name)):
+            raise ConfigError(f"clean.own={place}: {name} is no function but {type(getattr(module, name)).__name__}")
+        return rule
+
+    def __call__(self, text: str) -> str | Drop:
+        try:
+            result = _function(self.path, self.name, self.digest)(text)
+        except Exception as error:  # one odd document must not end a run of hours: it is counted under this reason
+            return Drop(f"{self.name} raised {type(error).__name__}")
+        if result is None:
+            return Drop(self.name)
+        if isinstance(result, str):
+            return lone_surrogates(result)
+        return result if isinstance(result, Drop) else Drop(f"{self.name} returned {type(result).__name__}, not text")
+
+
+@functools.cache
+def _module(path: str, digest: str):
+    spec = importlib.util.spec_from_file_location(f"own_rules_{digest}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def _function(path: str, name: str, digest: str) -> Rule:
+    return getattr(_module(path, digest), name)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

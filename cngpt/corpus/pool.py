@@ -1,0 +1,67 @@
+"""A function over numbered pieces of work, in this process or in many, with progress; what it makes, it leaves on disk."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+
+from cngpt.errors import UserError
+
+Work = Callable[[int, Callable[[float], None]], None]  # (number, progress in bytes)
+POLL = 0.2  # seconds
+
+
+def run(work: Work, numbers: Sequence[int], processes: int, progress: Callable[[float], None]) -> None:
+    """Calls work(number, progress) for each number, in no order that anyone may rely on. `work` must pickle.
+
+    The first exception ends it; a worker that the system killed is a UserError.
+    """
+    if processes == 1 or len(numbers) < 2:
+        for number in numbers:
+            work(number, progress)
+        return
+    # spawn: a fork of a process that runs threads (torch, tokenizers) can hang
+    context = multiprocessing.get_context("spawn")
+    done, told = context.Value("d", 0.0), 0.0
+    pool = ProcessPoolExecutor(min(processes, len(numbers)), context, initializer=_begin, initargs=(work, done))
+    try:
+        waiting = {pool.submit(_run, number) for number in numbers}
+        while waiting:
+            finished, waiting = wait_for(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            progress(done.value - told)
+            told = done.value
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, most likely for want of memory; try prepare.processes=1. The same command goes on where it stopped"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(work: Work, done) -> None:
+    global _work, _done
+    _work, _done = work, done
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot tell its workers to stop."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _run(number: int) -> None:
+    _work(number, _tell)
+
+
+def _tell(more: float) -> None:
+    with _done.get_lock():
+        _done.value += more

@@ -1,0 +1,234 @@
+"""The three stages that run in many processes, each a function of a unit's number that leaves whole files behind.
+
+    read/00000/      Reading      raw files -> clean texts, fingerprints, account
+    texts/00000.*    Sifting      clean texts less duplicates and repeated lines
+    tokens/00000/    Tokenizing   clean texts -> ids
+
+A result appears under its name by a rename, so that what was killed begins with the first unit that has none.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cngpt import files
+from cngpt.corpus.clean import Cleaner, build, with_title
+from cngpt.corpus.dedup import EXACT, KEEP, NEAR, Decisions, Dedup, Fingerprints, fingerprints, without_lines
+from cngpt.corpus.document import Document, Tally
+from cngpt.corpus.report import Account
+from cngpt.corpus.texts import Text, Texts, TextWriter
+from cngpt.corpus.units import Unit
+from cngpt.tokens.shards import dtype_for
+
+BATCH_CHARACTERS = 1 << 20  # about 3 MB of Chinese
+REASONS = {EXACT: "copy of another document", NEAR: "near copy of another document"}
+TOKENS = np.dtype([("hash", "<u8"), ("tokens", "<u4"), ("characters", "<u4")])
+
+Progress = Callable[[float], None]
+
+
+class Tokenizer(Protocol):
+    """What is needed of cngpt.tokens.Tokenizer."""
+
+    name: str
+    vocab_size: int
+    eos_id: int
+    opening_id: int | None
+    unk_id: int | None
+    fingerprint: str
+
+    def encode_batch(self, texts) -> list[np.ndarray]: ...
+
+    def save(self, path: Path) -> None: ...
+
+
+def name_of(number: int) -> str:
+    return f"{number:05d}"
+
+
+@dataclass
+class Reading:
+    """Raw files to clean texts."""
+
+    units: list[Unit]
+    clean: Mapping[str, Any]  # the group conf/clean
+    dedup: Dedup | None
+    folder: Path
+    _cleaner: Cleaner | None = field(default=None, repr=False)
+
+    def __call__(self, number: int, progress: Progress) -> None:
+        if self._cleaner is None:
+            self._cleaner = Cleaner(build(self.clean))
+        account, skipped, found = Account(), Tally(), []
+        with whole_folder(self.folder / name_of(number)) as new:
+            with TextWriter(new / "texts") as writer:
+                for batch in batches_of(self.units[number].documents(skipped, progress)):
+                    texts = self._clean(batch, account)
+                    writer.add(texts)
+                    if self.dedup:
+                        found.append(fingerprints([text.text for text in texts], self.dedup))
+                writer.close()
+            if self.dedup:
+                Fingerprints.joined(found, self.dedup).save(new / "fingerprints")
+            account.skipped = skipped
+            files.write_json(new / "account.json", account.as_dict())
+
+    def _clean(self, batch: list[Document], account: Account) -> list[Text]:
+        texts = []
+        self._cleaner.reset()
+        for document in batch:
+            account.counts["read"] += 1
+            account.by_source[document.source, "documents"] += 1
+            account.by_source[document.source, "characters read"] += len(document.title) + len(document.text)
+            text = self._cleaner(document)
+            if text is not None:
+                account.counts["cleaned"] += 1
+                account.counts["characters cleaned"] += len(text)
+                texts.append(Text(text, document.source, document.id.encode(errors="replace").decode()))
+                account.show("cleaned", document.id, with_title(document), text)
+        account.changed.update(self._cleaner.changed)
+        account.characters.update(self._cleaner.characters)
+        account.dropped_by.update(self._cleaner.dropped_by)
+        account.dropped.merge(self._cleaner.dropped)
+        return texts
+
+
+@dataclass
+class Sifting:
+    """Clean texts less what dedup.decide said."""
+
+    read: Path
+    decisions: Path
+    dedup: Dedup
+    min_chars: int
+    folder: Path
+
+    def __call__(self, number: int, progress: Progress) -> None:
+        source, account = Texts(self.read / name_of(number) / "texts"), Account()
+        decisions, at = Decisions.load(self.decisions), 0
+        verdicts, lines = decisions.of(number), decisions.lines
+        with whole_folder(self.folder / name_of(number)) as new:
+            with TextWriter(new / "texts") as writer:
+                for batch in source.batches():
+                    kept = []
+                    for text in batch:
+                        verdict, at = verdicts[at], at + 1
+                        if verdict != KEEP:
+                            self._drop(text, REASONS[verdict], decisions.original(number, at - 1), account)
+                            continue
+                        if len(lines):
+                            text = self._sift(text, lines, account)
+                        if text is not None:
+                            kept.append(text)
+                    writer.add(kept)
+                    progress(sum(3 * len(text.text) for text in batch))
+                writer.close()
+            files.write_json(new / "account.json", account.as_dict())
+
+    def _drop(self, text: Text, reason: str, original: tuple[int, int], account: Account) -> None:
+        account.dropped.add(reason, f"{text.id}: {text.text}")
+        what = f"the document that stayed, and its {reason.removesuffix(' of another document')}"
+        if account.wants(what, text.id):
+            unit, position = original
+            first = Texts(self.read / name_of(unit) / "texts").at([position])[0]
+            account.show(what, text.id, first, text.text)
+
+    def _sift(self, text: Text, lines: np.ndarray, account: Account) -> Text | None:
+        left = without_lines(text.text, lines, self.dedup.min_line_chars)
+        if left == text.text:
+            return text
+        account.changed["repeated_lines"] += 1
+        account.characters["repeated_lines"] += len(text.text) - len(left)
+        if len(left) < max(1, self.min_chars):
+            account.dropped.add("nothing but lines repeated elsewhere", f"{text.id}: {text.text}")
+            return None
+        account.show("repeated_lines", text.id, text.text, left)
+        return Text(left, text.source, text.id)
+
+
+@dataclass
+class Tokenizing:
+    """Clean texts to ids: ids.bin, the documents one after another without EOS, and documents.npy, a row of TOKENS for each."""
+
+    texts: Path
+    tokenizer: Tokenizer
+    folder: Path
+    _unknown: dict[str, bool] = field(default_factory=dict, repr=False)
+
+    def __call__(self, number: int, progress: Progress) -> None:
+        account, rows, kind = Account(), [], dtype_for(self.tokenizer.vocab_size)
+        with whole_folder(self.folder / name_of(number)) as new:
+            with open(new / "ids.bin", "wb") as file:
+                for batch in Texts(self.texts / name_of(number) / "texts").batches():
+                    ids = self.tokenizer.encode_batch([text.text for text in batch])
+                    for text, tokens in zip(batch, ids, strict=True):
+                        rows.append(self._row(text, tokens, account))
+                    if ids:
+                        file.write(np.concatenate(ids).astype(kind).data)
+                    progress(sum(3 * len(text.text) for text in batch))
+                files.close_on_disk(file)
+            np.save(new / "documents.npy", np.array(rows, TOKENS))
+            files.write_json(new / "account.json", account.as_dict())
+
+    def _row(self, text: Text, tokens: np.ndarray, account: Account) -> tuple:
+        data = text.text.encode()
+        account.counts["kept"] += 1
+        account.counts["bytes"] += len(data)
+        account.lengths[len(text.text).bit_length()] += 1
+        for what, number in ("kept", 1), ("characters", len(text.text)), ("tokens", len(tokens) + 1):
+            account.by_source[text.source, what] += number
+        self._count_unknown(text.text, tokens, account)
+        # by the text, so that copies of a document lie on the same side and stay there when the corpus grows
+        hash = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+        return hash, len(tokens), len(text.text)
+
+    def _count_unknown(self, text: str, tokens: np.ndarray, account: Account) -> None:
+        unk = self.tokenizer.unk_id
+        number = 0 if unk is None else int(np.count_nonzero(tokens == unk))
+        if not number:
+            return
+        account.counts["unknown"] += number
+        characters = set(text)
+        new = sorted(characters - self._unknown.keys())
+        self._unknown.update(zip(new, (unk in ids for ids in self.tokenizer.encode_batch(new)), strict=True))
+        for character in characters:
+            if self._unknown[character]:
+                account.unknown[character] += text.count(character)
+
+
+def batches_of(documents) -> Iterator[list[Document]]:
+    batch, size = [], 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class whole_folder:
+    """A folder to write into, renamed to `path` when the block ends without an error; what a killed process left is gone first."""
+
+    def __init__(self, path: Path):
+        self.path, self.new = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.new, ignore_errors=True)
+        self.new.mkdir(parents=True)
+        return self.new
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.replace(self.new, self.path)
+            files.sync_folder(self.path.parent)
+        else:
+            shutil.rmtree(self.new, ignore_errors=True)

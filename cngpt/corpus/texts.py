@@ -1,0 +1,108 @@
+"""Clean texts on disk: json-lines, zstd-compressed in frames of one batch each, so that any text is read without those before it.
+
+00000.jsonl.zst     {"id", "source", "text"} a line; `zstd -d` and any reader of json-lines open it too
+00000.json          {"documents": n, "frames": [[byte where it begins, number of its first document], ...]}
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import orjson
+import zstandard
+
+from cngpt import files
+from cngpt.errors import UserError
+
+LEVEL = 1  # 400 MB/s; 3 saves a tenth of the space in twice the time
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A document after cleaning: title, line end, text."""
+
+    text: str
+    source: str
+    id: str
+
+
+class TextWriter:
+    """Writes `<path>.jsonl.zst`; `close` writes the index beside it. The caller gives the folder its name when all is written."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._file: IO[bytes] = open(_data(path), "wb")  # noqa: SIM115 (closed in close)
+        self._compress = zstandard.ZstdCompressor(level=LEVEL).compress
+        self._frames: list[list[int]] = []
+        self.documents = 0
+
+    def add(self, texts: Sequence[Text]) -> None:
+        """A batch, which becomes a frame."""
+        if not texts:
+            return
+        self._frames.append([self._file.tell(), self.documents])
+        lines = [orjson.dumps({"id": t.id, "source": t.source, "text": t.text}, option=orjson.OPT_APPEND_NEWLINE) for t in texts]
+        self._file.write(self._compress(b"".join(lines)))
+        self.documents += len(texts)
+
+    def close(self) -> None:
+        files.close_on_disk(self._file)
+        files.write_text(_index(self._path), json.dumps({"documents": self.documents, "frames": self._frames}))
+
+    def __enter__(self) -> "TextWriter":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._file.close()
+
+
+class Texts:
+    """What a TextWriter wrote. Damage raises UserError with the file's name."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        about = json.loads(_index(path).read_text())
+        self.documents: int = about["documents"]
+        self._frames: list[list[int]] = about["frames"]
+
+    def __len__(self) -> int:
+        return self.documents
+
+    def batches(self) -> Iterator[list[Text]]:
+        """The batches as they were added."""
+        with open(_data(self._path), "rb") as file:
+            for n in range(len(self._frames)):
+                yield self._read(file, n)
+
+    def at(self, positions: Sequence[int]) -> list[str]:
+        """The texts at these ascending positions; reads the frames that hold them, and no others."""
+        found, frame, texts, first = [], -1, [], 0
+        starts = [start for _, start in self._frames] + [self.documents]
+        with open(_data(self._path), "rb") as file:
+            for position in positions:
+                while frame < 0 or position >= starts[frame + 1]:
+                    frame, texts = frame + 1, []
+                if not texts:
+                    texts, first = self._read(file, frame), starts[frame]
+                found.append(texts[position - first].text)
+        return found
+
+    def _read(self, file: IO[bytes], n: int) -> list[Text]:
+        start = self._frames[n][0]
+        end = self._frames[n + 1][0] if n + 1 < len(self._frames) else _data(self._path).stat().st_size
+        file.seek(start)
+        try:
+            lines = zstandard.ZstdDecompressor().decompressobj().decompress(file.read(end - start)).splitlines()
+            return [Text(record["text"], record["source"], record["id"]) for record in map(orjson.loads, lines)]
+        except (zstandard.ZstdError, orjson.JSONDecodeError, KeyError) as error:
+            raise UserError(f"{_data(self._path)} is damaged ({error}); prepare the texts again with overwrite=true") from None
+
+
+def _data(path: Path) -> Path:
+    return path.with_name(path.name + ".jsonl.zst")
+
+
+def _index(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

@@ -1,0 +1,88 @@
+"""Sources cut into units of work: what one process reads at a time, and what is committed as a whole.
+
+Where a unit begins and ends follows from the files alone, never from the number of processes: that is why the shards do not depend
+on it. Small files go together, a large json-lines file that is not compressed is cut at line ends.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cngpt import files
+from cngpt.corpus.document import Document, Tally
+from cngpt.corpus.readers import Reader
+from cngpt.corpus.readers.raw import Progress, Raw, sliced
+from cngpt.errors import UserError
+
+UNIT_BYTES = 32 << 20  # on disk
+UNIT_FILES = 20_000
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Consecutive files of one source, or a slice of one file."""
+
+    number: int
+    reader: Reader
+    raws: tuple[Raw, ...]
+    stamp: str  # of the names, sizes and times of its files when the work was planned
+
+    @property
+    def size(self) -> int:
+        return sum(raw.size for raw in self.raws)
+
+    def documents(self, skipped: Tally, progress: Progress = lambda _: None) -> Iterator[Document]:
+        """All its documents in order. UserError where a file is not what it was when the work was planned."""
+        for raw in self.raws:
+            yield from self.reader.documents_of(raw, skipped, progress)
+        if stamp_of(self.raws) != self.stamp:
+            raise UserError(
+                f"{self.reader.root}: {self.raws[0].name} or a file after it changed while it was read; run the command again"
+            )
+
+
+def plan(readers: Sequence[Reader], skipped: Tally) -> list[Unit]:
+    """The units of all sources, in order. ConfigError where a source has nothing to read."""
+    units: list[Unit] = []
+    for reader in readers:
+        waiting: list[Raw] = []
+        size = 0
+        for raw in reader.found(skipped):
+            for part in sliced(raw, UNIT_BYTES):
+                if waiting and (len(waiting) >= UNIT_FILES or size + part.size > UNIT_BYTES):
+                    units.append(_unit(len(units), reader, waiting))
+                    waiting, size = [], 0
+                waiting.append(part)
+                size += part.size
+        if waiting:
+            units.append(_unit(len(units), reader, waiting))
+    return units
+
+
+def digest(units: Sequence[Unit]) -> str:
+    """What tells this plan from that of other files, or of files that have changed since."""
+    return hashlib.sha256("\n".join(unit.stamp for unit in units).encode()).hexdigest()
+
+
+def _unit(number: int, reader: Reader, raws: list[Raw]) -> Unit:
+    return Unit(number, reader, tuple(raws), stamp_of(raws))
+
+
+def stamp_of(raws: Sequence[Raw]) -> str:
+    found = hashlib.sha256()
+    for raw in raws:
+        found.update(f"{raw.name} {raw.size} {_modified(raw)}\n".encode())
+    return found.hexdigest()
+
+
+def _modified(raw: Raw) -> str:
+    """Size and time of the file on disk, a zip's for its members."""
+    path = raw.open.path
+    if files.is_remote(path):
+        return ""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "gone"
+    return f"{status.st_size} {status.st_mtime_ns}"

@@ -1,0 +1,85 @@
+"""A folder in which long work goes on where it was killed: one process at a time, for one purpose, thrown away when all is done."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from cngpt import files
+from cngpt.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes at once are not kept apart there
+    fcntl = None
+
+PURPOSE = "purpose.json"
+
+
+class Pointless(UserError):
+    """What was begun cannot be gone on with; it is thrown away."""
+
+
+class Workplace:
+    """`<path>.work` beside what is to become `path`. In `with`, no other process of this machine works there.
+
+    `purpose` tells what is done; what was left there for another purpose goes.
+    """
+
+    def __init__(self, path: Path, purpose: dict[str, Any]):
+        self.path = path
+        self.folder = path.with_name(path.name + ".work")
+        self._purpose = json.loads(json.dumps(purpose))
+
+    def __enter__(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder / "lock", "w")
+        if not self._take():
+            print(f"another process is making {self.path}; waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(self._lock.fileno()), _stat(self.folder / "lock")):  # it was done, and thrown away
+            self._lock.close()
+            return self.__enter__()
+        self._tidy()
+        return self.folder
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None or issubclass(kind, Pointless):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    def _take(self) -> bool:
+        """Whether the lock is ours, or there are no locks here."""
+        try:
+            if fcntl:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # some network file systems have none
+        return True
+
+    def _tidy(self) -> None:
+        """Half-made results go; all of them, if they were made for another purpose."""
+        place = self.folder / PURPOSE
+        try:
+            same = json.loads(place.read_text()) == self._purpose
+        except (OSError, ValueError):
+            same = False
+        for entry in list(self.folder.iterdir()):
+            if entry.is_dir() and not same:
+                shutil.rmtree(entry)
+            elif entry.is_dir():
+                for half in entry.glob(".*.tmp"):
+                    shutil.rmtree(half) if half.is_dir() else half.unlink()
+        if not same:
+            files.write_json(place, self._purpose)
+
+
+def _stat(path: Path) -> os.stat_result | Any:
+    try:
+        return os.stat(path)
+    except OSError:
+        return os.stat_result([0] * 10)

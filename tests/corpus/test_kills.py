@@ -1,0 +1,88 @@
+"""Preparation that is killed again and again ends with the bytes of one that was left alone."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cngpt.corpus.dedup import Dedup
+from cngpt.corpus.prepare import prepare
+from cngpt.tokens import load_tokenizer
+from tests.corpus.test_prepare import bytes_of
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from cngpt.corpus import stages, units, prepare as _
+from cngpt.corpus.dedup import Dedup
+from cngpt.corpus.prepare import prepare
+from cngpt.tokens import load_tokenizer
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    stages.BATCH_CHARACTERS, units.UNIT_BYTES = 20_000, 50_000
+    sys.modules["cngpt.corpus.prepare"].POOL_FROM = 0
+    source = {"reader": "files", "root": str(place / "in")}
+    prepare([source], place / "out", load_tokenizer("hanzi"), dedup=Dedup(lines=50), processes=int(sys.argv[2]), progress=False)
+"""
+
+
+def write(folder: Path, first: int, end: int) -> None:
+    """Documents number `first` to `end`, each of its own characters, some lines of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "a.jsonl", "w", encoding="utf-8") as file:
+        for n in range(first, end):
+            dice = random.Random(n)
+            text = "".join(chr(0x4E00 + int(dice.random() ** 3 * 6000)) for _ in range(150))
+            file.write(
+                json.dumps({"text": f"第{n}篇\n{text}\n本文由某某网站编辑整理，转载请注明出处"}, ensure_ascii=False) + "\n"
+            )
+
+
+def killed(tmp_path: Path, kills: int, processes: int, monkeypatch) -> tuple[int, dict, dict]:
+    """How many runs were killed, and the bytes of the shards then, and of an undisturbed run with larger batches."""
+    write(tmp_path / "in", 0, 3000)
+    write(tmp_path / "in/more", 2000, 4000)  # a third of them once again
+    source = {"reader": "files", "root": str(tmp_path / "in")}
+    monkeypatch.setattr(sys.modules["cngpt.corpus.units"], "UNIT_BYTES", 50_000)
+    report = prepare([source], tmp_path / "alone", load_tokenizer("hanzi"), dedup=Dedup(lines=50), progress=False)
+    assert report["documents"]["kept"] == 4000 and report["changed"]["repeated_lines"] == 4000
+    (tmp_path / "script.py").write_text(SCRIPT)
+    dice, ended, died = random.Random(kills), False, 0
+    here = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    for _ in range(kills):
+        run = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path, str(processes)], env=here)
+        stop = time.monotonic() + dice.uniform(0.5, 2.5)
+        while run.poll() is None and time.monotonic() < stop:
+            time.sleep(0.005)
+        ended = run.poll() is not None
+        if ended:  # it was quicker than we: from the beginning again
+            assert run.returncode == 0
+            assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "alone")
+            for made in ("out", "out-texts"):
+                subprocess.run(["rm", "-r", tmp_path / made], check=True)
+        else:
+            os.kill(run.pid, signal.SIGKILL)
+            run.wait()
+            died += 1
+    subprocess.run([sys.executable, tmp_path / "script.py", tmp_path, str(processes)], env=here, check=True)
+    assert not list(tmp_path.glob("*.work")) and not list(tmp_path.glob(".out*"))
+    return died, bytes_of(tmp_path / "out"), bytes_of(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_few_kills_change_no_byte(tmp_path, processes, monkeypatch):
+    _, after, alone = killed(tmp_path, 3, processes, monkeypatch)
+    assert after == alone
+
+
+@pytest.mark.slow
+def test_thirty_kills_change_no_byte(tmp_path, monkeypatch):
+    died, after, alone = killed(tmp_path, 40, 2, monkeypatch)
+    assert died >= 30 and after == alone
