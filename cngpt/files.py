@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -39,11 +40,11 @@ def exists(path: str | Path) -> bool:
 
 
 def open_read(path: str | Path) -> IO[bytes]:
-    """The file's bytes, buffered and seekable."""
+    """The file's bytes, buffered and seekable. A remote one that fails while it is read raises UserError: it is not damaged."""
     if not is_remote(path):
         return open(path, "rb")
     fs, inner = _filesystem(path)
-    return fs.open(inner, "rb")
+    return io.BufferedReader(_RemoteFile(fs.open(inner, "rb"), str(path)), 1 << 16)
 
 
 def listing(root: str | Path) -> Iterator[tuple[str, int]]:
@@ -283,6 +284,42 @@ def _blocks(path: str) -> Iterator[bytes]:
     with _remote(path), open_read(path) as file:
         while block := file.read(BLOCK):
             yield block
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of fsspec with a position of its own, which those of memory:// share."""
+
+    def __init__(self, file: IO[bytes], path: str):
+        self._file, self._path, self._at = file, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with _remote(self._path):
+            if whence != os.SEEK_SET:
+                offset += self._at if whence == os.SEEK_CUR else self._file.seek(0, os.SEEK_END)
+            self._at = offset
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        with _remote(self._path):
+            self._file.seek(self._at)
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 @contextmanager

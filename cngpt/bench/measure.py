@@ -70,8 +70,8 @@ def _commit() -> str | None:
 
 
 class MemoryOf:
-    """The highest resident memory of a process and of each below it, in bytes, while the block runs. `highest` is empty where the system
-    does not tell (only Linux does)."""
+    """The highest resident memory of a process and of each below it, in bytes, while the block runs. `highest` stays empty where
+    the system does not tell (only Linux does)."""
 
     def __init__(self, pid: int, every: float = 0.05):
         self.highest: dict[int, int] = {}  # by process

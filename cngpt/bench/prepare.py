@@ -67,8 +67,9 @@ def measure(
     sources: Sequence[Mapping], tokenizer: Tokenizer, *, clean: Mapping[str, Any], dedup: Dedup | None, memory: int, megabytes: float,
     repeats: int, say: Callable[[str], None] = lambda _: None,
 ) -> dict:  # fmt: skip
-    """All results, ready for JSON. `sources`, `clean`, `dedup`, `memory` as for `prepare`; `megabytes` of the texts are read. Takes four times
-    their size on the disk of temporary files."""
+    """All results, ready for JSON. `sources`, `clean`, `dedup`, `memory` as for `prepare`; `megabytes` of the texts are read.
+
+    Takes four times their size on the disk of temporary files. Raises UserError where there is no text."""
     results = {"bench": "prepare", "conditions": conditions(LIBRARIES)}
     results["settings"] = {"sources": [dict(s) for s in sources], "tokenizer": tokenizer.name, "manner": tokenizer.manner}
     results["settings"] |= {
@@ -135,8 +136,8 @@ def written(documents: Sequence[Document], path: Path) -> int:
 
 
 def latin(texts: Sequence[str], megabytes: float, seed: int = 0) -> list[str]:
-    """Text that reads like English and is none: words of these texts, as often as they stand in them, in sentences; one in twenty is a
-    word that never came before, as names and numbers are."""
+    """Text that reads like English and is none: words of these texts, as often as they stand in them, in sentences; one in
+    twenty is a word that never came before, as names and numbers are."""
     words = Counter(word for text in texts for word in re.findall(r"[A-Za-z]+(?:['-][A-Za-z]+)*", text))
     if len(words) < 1000:  # hardly any
         words.update(f"{a}{b}" for a in ("", "pre", "un", "re", "de", "inter", "over") for b in STEMS)
@@ -246,7 +247,8 @@ def _batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
 
 
 def tokenizing(tokenizer: Tokenizer, texts: Sequence[str], repeats: int) -> dict:
-    """MB a second of processor time, of ours, with an empty cache of words each time, and of its peers; how many times faster ours is."""
+    """MB a second of processor time, which other work on the machine disturbs least: of ours, with an empty cache of words each
+    time, and of its peers; how many times faster ours is."""
     backend, rules = peer(tokenizer), plain_rules(tokenizer)
 
     def ours(texts: list[str]) -> None:
@@ -394,7 +396,8 @@ def stages(work: Work) -> dict[str, float]:
 
 
 def in_processes(work: Work, processes: int) -> tuple[float, float, int]:
-    """(seconds of the whole of prepare, seconds of processor time, bytes of its largest process or 0), in a process of its own with a fresh folder."""
+    """(seconds of the whole of prepare, seconds of processor time, bytes of its largest process or 0), in a process of its own
+    with a fresh folder."""
     context = multiprocessing.get_context("spawn")
     folder = work.folder / f"whole-{processes}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -432,7 +435,7 @@ def show(results: Mapping) -> None:
 
     console, about = Console(), results["conditions"]
     if not console.is_terminal:
-        console.width = 110  # a file has no edge
+        console.width = 140  # a file has no edge
     console.print(f"{about['processor']}, {about['cores']} cores, load {about['load']} before it began; {about['date']}")
     console.print("speeds: median (low … high)")
     ids, texts = results["ids"], results["texts"]

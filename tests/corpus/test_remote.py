@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -33,7 +34,7 @@ def put(folder, url):
     """Any local folder or file, as it is, below `url`."""
     for path, _ in files.listing(folder):
         with files.atomic_write(files.join(url, path[len(str(folder)) :].lstrip("/"))) as file:
-            file.write(open(path, "rb").read())
+            file.write(Path(path).read_bytes())
 
 
 def options(tmp_path, *overrides):
@@ -89,7 +90,7 @@ def test_shards_are_sent_fetched_and_the_same(tmp_path, remote, capsys):
 
 def test_what_was_sent_half_is_never_taken_for_whole(tmp_path, remote, monkeypatch):
     here = run_into(tmp_path / "a", corpus(tmp_path / "in", 50))
-    filesystem, inner = files._filesystem(f"{remote}/shards")
+    filesystem, _ = files._filesystem(f"{remote}/shards")
     put_file, sent = type(filesystem).put_file, []
 
     def breaks(self, local, target, **more):
@@ -163,3 +164,45 @@ def test_what_must_be_local_says_so(tmp_path):
 def test_an_address_of_no_known_kind_is_one_line():
     with pytest.raises(UserError, match=r"nosuch://x/y: Protocol not known: nosuch"):
         files.exists("nosuch://x/y")
+
+
+def test_a_line_that_breaks_stops_the_run_and_loses_no_document(tmp_path, remote, monkeypatch):
+    small_pieces(monkeypatch)
+    here = corpus(tmp_path / "in", 600)[0]
+    put(tmp_path / "in", f"{remote}/in")
+    source, reads = {**here, "root": f"{remote}/in"}, []
+
+    def breaks(self, buffer):
+        reads.append(1)
+        if len(reads) > 4:
+            with files._remote(self._path):
+                raise ConnectionError("reset by peer")
+        return whole(self, buffer)
+
+    whole = files._RemoteFile.readinto
+    monkeypatch.setattr(files._RemoteFile, "readinto", breaks)
+    with pytest.raises(UserError, match=r"a\.jsonl cannot be reached: reset by peer; the same command tries again"):
+        run([source], tmp_path / "there")
+    monkeypatch.setattr(files._RemoteFile, "readinto", whole)
+    assert run([source], tmp_path / "there")["documents"] == {"read": 600, "kept": 600, "dropped": 0, "skipped": 0}
+
+
+def test_a_remote_file_is_read_like_a_local_one(tmp_path, remote):
+    data = bytes(range(256)) * 1000
+    (tmp_path / "x").write_bytes(data)
+    with files.atomic_write(f"{remote}/x") as file:
+        file.write(data)
+    with files.open_read(f"{remote}/x") as a, files.open_read(f"{remote}/x") as b, open(tmp_path / "x", "rb") as local:
+        assert b.read(10) == data[:10]
+        for step in (
+            ("read", 70_000),
+            ("seek", 5),
+            ("read", 3),
+            ("seek", -100, 2),
+            ("tell",),
+            ("read",),
+            ("seek", -50, 1),
+            ("read", 9),
+        ):
+            assert getattr(a, step[0])(*step[1:]) == getattr(local, step[0])(*step[1:]), step
+        assert b.read(10) == data[10:20]
