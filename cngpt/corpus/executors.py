@@ -46,7 +46,7 @@ class Local(LocalPipelineExecutor):
     """Its logs go to files only."""
 
     def _run_for_rank(self, *rank, **named):
-        with redirect_stderr(open(os.devnull, "w")):  # noqa: SIM115 (loguru keeps it until the next rank)
+        with redirect_stderr(open(os.devnull, "w")):
             return super()._run_for_rank(*rank, **named)
 
 
