@@ -37,7 +37,7 @@ demo: $(VENV)/.installed ## train the smallest model on the bundled sample and p
 	@echo "  $(BIN)/python run.py --help                                                         tasks, groups, five examples"
 
 test: $(VENV)/.installed-dev ## the tests that every change must pass, under ten minutes on two cores
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev ## what takes minutes: several processes, whole runs
 	$(BIN)/python -m pytest -m slow
