@@ -96,7 +96,8 @@ def prepare(
             raise UserError(
                 f"{folder} was not made by task=prepare ({mark} is missing) and is not replaced; choose another folder"
             )
-    if out.exists() and not overwrite and not files.is_empty(out):
+    # beside a workplace, `out` may be this run's own, killed before it could tidy up: shard() looks
+    if out.exists() and not overwrite and not files.is_empty(out) and not Workplace.of(out).exists():
         raise UserError(f"{out} exists already; overwrite=true replaces it")
     build(clean)
     began, stages_run = time.monotonic(), Engine(engine, processes, slurm or {})
@@ -207,10 +208,10 @@ def shard(
     settings = {**about["settings"], "size": about["size"], "valid_fraction": valid_fraction, "weights": weights}
     purpose = {"texts": about["plan"], "settings": settings, "tokenizer": tokenizer.fingerprint}
     with Workplace(out, purpose) as place:
-        if (out / REPORT).is_file() and not overwrite:  # by the process that was waited for
+        if (out / REPORT).is_file() and not overwrite:  # by the process that was waited for, or one killed right after
             if made_with(out, settings, tokenizer):
                 return files.read_json(out / REPORT)
-            raise Pointless(f"{out} was made by another process meanwhile, with other settings; choose another folder")
+            raise Pointless(f"{out} exists already, made with other settings; overwrite=true replaces it")
         seconds = dict(about["seconds"])
         size = 3 * account.counts["characters cleaned"]
         with timed("tokenizing", size, progress, seconds) as bar:

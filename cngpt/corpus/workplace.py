@@ -30,8 +30,13 @@ class Workplace:
 
     def __init__(self, path: Path, purpose: dict[str, Any]):
         self.path = path
-        self.folder = path.with_name(path.name + ".work")
+        self.folder = self.of(path)
         self._purpose = json.loads(json.dumps(purpose))
+
+    @staticmethod
+    def of(path: Path) -> Path:
+        """Where the work on `path` is done: it is there from the first moment until `path` is."""
+        return path.with_name(path.name + ".work")
 
     def __enter__(self) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)

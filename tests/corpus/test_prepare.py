@@ -181,7 +181,7 @@ def test_who_comes_second_waits_and_takes_what_the_first_made_or_refuses_it(tmp_
     if same:
         assert theirs == [json.loads(json.dumps(report))]
     else:
-        assert "made by another process meanwhile, with other settings" in theirs[0]
+        assert "exists already, made with other settings" in theirs[0]
     assert not list(tmp_path.glob("*.work"))
 
 
