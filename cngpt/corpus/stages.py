@@ -167,8 +167,8 @@ class Tokenizing:
             with open(new / "ids.bin", "wb") as file:
                 for batch in Texts(self.texts / name_of(number) / "texts").batches():
                     ids = self.tokenizer.encode_batch([text.text for text in batch])
-                    for text, tokens in zip(batch, ids, strict=True):
-                        rows.append(self._row(text, tokens, account))
+                    rows.extend(self._row(text, tokens, account) for text, tokens in zip(batch, ids, strict=True))
+                    self._count_unknown(batch, ids, account)
                     if ids:
                         file.write(np.concatenate(ids).astype(kind).data)
                     progress(sum(3 * len(text.text) for text in batch))
@@ -183,23 +183,26 @@ class Tokenizing:
         account.lengths[len(text.text).bit_length()] += 1
         for what, number in ("kept", 1), ("characters", len(text.text)), ("tokens", len(tokens) + 1):
             account.by_source[text.source, what] += number
-        self._count_unknown(text.text, tokens, account)
         # by the text, so that copies of a document lie on the same side and stay there when the corpus grows
         hash = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
         return hash, len(tokens), len(text.text)
 
-    def _count_unknown(self, text: str, tokens: np.ndarray, account: Account) -> None:
+    def _count_unknown(self, batch: list[Text], ids: list[np.ndarray], account: Account) -> None:
         unk = self.tokenizer.unk_id
-        number = 0 if unk is None else int(np.count_nonzero(tokens == unk))
-        if not number:
+        if unk is None:
             return
-        account.counts["unknown"] += number
-        characters = set(text)
-        new = sorted(characters - self._unknown.keys())
-        self._unknown.update(zip(new, (unk in ids for ids in self.tokenizer.encode_batch(new)), strict=True))
-        for character in characters:
-            if self._unknown[character]:
-                account.unknown[character] += text.count(character)
+        numbers = [int(np.count_nonzero(tokens == unk)) for tokens in ids]
+        if not (total := sum(numbers)):
+            return
+        account.counts["unknown"] += total
+        among = "".join(text.text for text, number in zip(batch, numbers, strict=True) if number)
+        # all characters counted at once: a count a text takes seventeen times as long where [UNK] is common
+        counts = np.bincount(np.frombuffer(among.encode("utf-32-le"), np.uint32))
+        codes = np.flatnonzero(counts)
+        found = dict(zip(map(chr, codes.tolist()), counts[codes].tolist(), strict=True))
+        new = sorted(found.keys() - self._unknown.keys())
+        self._unknown.update(zip(new, (unk in tokens for tokens in self.tokenizer.encode_batch(new)), strict=True))
+        account.unknown.update({character: number for character, number in found.items() if self._unknown[character]})
 
 
 def batches_of(documents) -> Iterator[list[Document]]:
@@ -215,7 +218,7 @@ def batches_of(documents) -> Iterator[list[Document]]:
 
 
 class whole_folder:
-    """A folder to write into, renamed to `path` when the block ends without an error; what a killed process left is gone first."""
+    """A folder to write into, renamed to `path` when the block ends without an error; a whole one that is there stays."""
 
     def __init__(self, path: Path):
         self.path, self.new = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -227,8 +230,11 @@ class whole_folder:
 
     def __exit__(self, kind, *_) -> None:
         if kind is None:
-            shutil.rmtree(self.path, ignore_errors=True)
-            os.replace(self.new, self.path)
+            try:
+                os.rename(self.new, self.path)  # of folders the system replaces none but an empty one
+            except OSError:
+                if not self.path.is_dir():
+                    raise
+                # a worker whose parent was killed was quicker, with the same bytes; others may be reading them
             files.sync_folder(self.path.parent)
-        else:
-            shutil.rmtree(self.new, ignore_errors=True)
+        shutil.rmtree(self.new, ignore_errors=True)

@@ -1,5 +1,6 @@
 """A folder in which long work goes on where it was killed: one process at a time, for one purpose, thrown away when all is done."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -75,12 +76,20 @@ class Workplace:
             same = False
         for entry in list(self.folder.iterdir()):
             if entry.is_dir() and not same:
-                shutil.rmtree(entry)
+                _remove(entry)
             elif entry.is_dir():
                 for half in entry.glob(".*.tmp"):
-                    shutil.rmtree(half) if half.is_dir() else half.unlink()
+                    _remove(half)
         if not same:
             files.write_json(place, self._purpose)
+
+
+def _remove(path: Path) -> None:
+    """Gone from its place in one move: a worker that outlives its parent by a moment must not give a half-removed folder its name."""
+    away = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.gone.tmp")
+    with contextlib.suppress(FileNotFoundError):  # that worker was quicker
+        os.rename(path, away)
+        shutil.rmtree(away) if away.is_dir() else away.unlink()
 
 
 def _stat(path: Path) -> os.stat_result | Any:

@@ -18,7 +18,9 @@ def clean(text, title="", min_chars=0):
         ("　　段落一。\n　　段落二。　\n", "段落一。\n段落二。"),
         ("一\n\n \n\u3000\n二", "一\n二"),
         ("零\u200b宽\ufeff字\u00ad符\x00和\x07控制", "零宽字符和控制"),
-        ("❤️👨‍👩‍👧", "❤👨👩👧"),
+        ("❤\ufe0f👨\u200d👩\u200d👧", "❤👨\u200d👩\u200d👧"),  # one emoji of three people
+        ("می\u200cخواهم क्\u200dष", "می\u200cخواهم क्\u200dष"),  # letters of other scripts need their joiners
+        ("中\u200d国\u200c人\u200d👩", "中国人👩"),
         ("半\ud800个", "半\ufffd个"),
         ("多   余\t的\u3000\u3000空\xa0格", "多 余 的 空 格"),
         ("他说 ， 好 。 （ 对 ） 《 书 》", "他说，好。（对）《书》"),

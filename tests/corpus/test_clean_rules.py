@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cngpt.corpus.clean import Cleaner, Drop, build, name_of
 from cngpt.corpus.clean.build import RULES
+from cngpt.corpus.clean.quality import PHRASE, repeats_phrases
 from cngpt.corpus.document import Document
 from tests.corpus.test_clean_settings import settings_of
 
@@ -246,6 +247,17 @@ def test_texts_with_little_chinese_are_dropped_on_request():
     assert rule("chinese")("全是 words in English 了") == Drop("less than 50% Chinese")
     assert rule("chinese", 0.1)("全是 words in English 了") == "全是 words in English 了"
     assert rule("chinese")("1234567890，2024。好") == "1234567890，2024。好"  # digits are no letters
+
+
+@given(st.lists(st.text("甲乙丙丁", min_size=1, max_size=30), min_size=1, max_size=12), st.floats(0, 1))
+def test_the_search_for_phrases_that_stops_early_finds_what_the_whole_search_finds(parts, share):
+    text = "".join(parts) * 2
+    seen, covered, last = set(), 0, 0
+    for at in range(len(text) - PHRASE + 1):
+        if (phrase := text[at : at + PHRASE]) in seen:
+            covered, last = covered + at + PHRASE - max(at, last), at + PHRASE
+        seen.add(phrase)
+    assert repeats_phrases(text, share * len(text)) == (covered > share * len(text))
 
 
 def test_repetition_is_dropped_but_not_a_refrain():

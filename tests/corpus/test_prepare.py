@@ -1,11 +1,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -16,6 +18,8 @@ from cngpt.corpus import clean_texts, inspect, prepare, units
 from cngpt.corpus.document import Tally
 from cngpt.corpus.prepare import BASIC
 from cngpt.corpus.readers import open_source
+from cngpt.corpus.stages import whole_folder
+from cngpt.corpus.workplace import Workplace
 from cngpt.errors import ConfigError, UserError
 from cngpt.tokens.shards import Shards
 from tests.corpus.fakes import CodePoints
@@ -389,3 +393,35 @@ def test_a_source_that_changes_while_it_is_read_is_said(tmp_path):
     corpus(tmp_path / "in", 41)
     with pytest.raises(UserError, match="changed while it was read"):
         list(documents)
+
+
+def test_a_worker_that_outlives_its_parent_gives_no_half_folder_a_name(tmp_path, monkeypatch):
+    """Its parent was killed; while the next run removes what is half made, it is done and renames its folder."""
+    with suppress(InterruptedError), Workplace(tmp_path / "out", {}) as place:
+        orphan = whole_folder(place / "read/00003")
+        (orphan.__enter__() / "texts.json").write_text("{}")
+        raise InterruptedError  # what is half made stays
+    remove, renamed = shutil.rmtree, []
+
+    def remove_while_it_is_renamed(path, **options):
+        monkeypatch.undo()
+        with suppress(FileNotFoundError):
+            orphan.__exit__(None)
+            renamed.append(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_while_it_is_renamed)
+    with Workplace(tmp_path / "out", {}) as place:
+        assert not renamed and not list(place.glob("read/*"))
+
+
+def test_a_unit_that_was_made_twice_keeps_the_first_folder_where_it_is(tmp_path):
+    first, second = whole_folder(tmp_path / "00003"), whole_folder(tmp_path / "00003")
+    second.new = tmp_path / ".00003.other.tmp"  # of another process
+    for folder, text in ((first, "first"), (second, "second")):
+        with folder as new:
+            (new / "texts.json").write_text(text)
+            if folder is first:
+                opened = new / "texts.json"
+    assert (tmp_path / "00003/texts.json").read_text() == "first" and not opened.exists()
+    assert os.listdir(tmp_path) == ["00003"]

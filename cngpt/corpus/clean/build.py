@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cngpt.corpus.clean.boilerplate import Advertisements, boilerplate
@@ -28,7 +29,7 @@ from cngpt.corpus.clean.traditional import Traditional
 from cngpt.corpus.clean.urls import Urls
 from cngpt.errors import ConfigError, nearest
 
-VERSION = 2  # raised when the rules leave another text than before: shards made with the old ones are then made anew
+VERSION = 3  # raised when the rules leave another text than before: shards made with the old ones are then made anew
 
 # In working order: entities hide line ends and Markdown, tags leave blank lines; garbled text is repaired before its controls go
 # and its characters are judged; lines go before what is left is measured. A class has thresholds, a plain function has none.
@@ -98,8 +99,11 @@ def basic(min_chars: int = 20) -> list[Rule]:
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """What decides the clean text: the rules with their thresholds, the user's own rules and lists by content, our version."""
-    return hashlib.sha256("\n".join([str(VERSION), *map(describe, build(settings))]).encode()).hexdigest()
+    """What decides the clean text: the rules with their thresholds, the user's own rules and lists by content, our version, OpenCC's."""
+    rules = build(settings)
+    # its phrases grow from version to version
+    libraries = [f"opencc {version('opencc')}"] if any(isinstance(rule, Traditional) for rule in rules) else []
+    return hashlib.sha256("\n".join([str(VERSION), *libraries, *map(describe, rules)]).encode()).hexdigest()
 
 
 def describe(rule: Rule) -> str:

@@ -15,14 +15,19 @@ def line_ends(text: str) -> str:
 
 # Controls, soft hyphen, zero-width and direction marks, variation selectors, byte order marks, non-characters.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff]"
 )
+# Joiners are letters' business in Arabic and Indic scripts (می‌خواهم, क्‍ष) and make one emoji of several (👨‍👩‍👧); elsewhere nobody sees them.
+_JOINER = re.compile("[\u200c\u200d]+")
+_JOINED = "[\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u2600-\u27bf\U0001f000-\U0001faff]"
+_IDLE_JOINER = re.compile(f"(?<!{_JOINED})[\u200c\u200d]+|[\u200c\u200d]+(?!{_JOINED})")
 
 
 def invisible(text: str) -> str:
     """Characters that nobody sees go."""
-    return _INVISIBLE.sub("", text)
+    text = _INVISIBLE.sub("", text)
+    return _IDLE_JOINER.sub("", text) if _JOINER.search(text) else text
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

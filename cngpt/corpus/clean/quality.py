@@ -50,7 +50,7 @@ class Repetition:
         lines = text.split("\n")
         if len(set(lines)) < len(lines) and repeated_lines(lines) > self.lines * len(text):
             return Drop("the same lines over and over")
-        if self.may_repeat(text) and repeated_phrases(text) > self.max * len(text):
+        if self.may_repeat(text) and repeats_phrases(text, self.max * len(text)):
             return Drop("the same phrases over and over")
         return text
 
@@ -65,8 +65,8 @@ def repeated_lines(lines: list[str]) -> int:
     return sum(len(line) * (count - 1) for line, count in Counter(lines).items())
 
 
-def repeated_phrases(text: str) -> int:
-    """Characters covered by phrases that came before, without overlap."""
+def repeats_phrases(text: str, limit: float) -> bool:
+    """Whether more characters than `limit` are covered by phrases that came before, without overlap; looks no further than it must."""
     seen: set[str] = set()
     covered = last = 0
     for at in range(len(text) - PHRASE + 1):
@@ -74,9 +74,13 @@ def repeated_phrases(text: str) -> int:
         if phrase in seen:
             covered += at + PHRASE - max(at, last)
             last = at + PHRASE
+            if covered > limit:
+                return True
         else:
             seen.add(phrase)
-    return covered
+            if covered + len(text) - at - 1 <= limit:  # even if all that follows were repeated
+                return False
+    return False
 
 
 @dataclass(frozen=True)
