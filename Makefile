@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow lint format clean
+.PHONY: help install install-dev demo test test-slow test-tpu lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,8 +39,17 @@ demo: $(VENV)/.installed ## train the smallest model on the bundled sample and p
 test: $(VENV)/.installed-dev ## the tests that every change must pass, under ten minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
-test-slow: $(VENV)/.installed-dev ## what takes minutes: several processes, whole runs
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/.installed-dev test-tpu ## what takes minutes: several processes, whole runs, the TPU code
+	$(BIN)/python -m pytest -m slow --ignore=tests/tpu
+
+# torch_xla has its own torch, hence .venv-tpu (7 GB); without libtpu, as the tests make the CPU four devices
+$(VENV)-tpu/.installed: pyproject.toml constraints-tpu.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)-tpu
+	$(VENV)-tpu/bin/python -m pip install --disable-pip-version-check -c constraints-tpu.txt -e . torch_xla==2.9.0 pytest pytest-timeout
+	@touch $@
+
+test-tpu: $(VENV)-tpu/.installed ## the TPU code on a CPU that torch_xla sees as four devices
+	$(VENV)-tpu/bin/python -m pytest tests/tpu
 
 lint: $(VENV)/.installed-dev ## ruff, check and format
 	$(BIN)/ruff check .
@@ -51,4 +60,4 @@ format: $(VENV)/.installed-dev ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean: ## remove .venv and caches; runs/ and data/ stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(VENV)-tpu .pytest_cache .ruff_cache .hypothesis *.egg-info

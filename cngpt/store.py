@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cngpt import files
+from cngpt import files, pieces
 from cngpt.errors import UserError
 from cngpt.tokens import Tokenizer
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER, GENERATION = "config.json", "model.safetensors", "tokenizer.json", "generation.json"
 EMBEDDING = "tok.weight"
-OF_PIECES = "meta.pt"  # Lightning's name for all but the tensors of a checkpoint that FSDP wrote in pieces
 KEY = "cngpt"  # in a training checkpoint: {"shape", "tokenizer", "generation", "training", "step"}
 AGAIN = "copy the whole model directory again"
 PREFIX = "gpt."  # of the model's tensors in a training checkpoint
@@ -143,7 +142,7 @@ def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tok
     """The model, in eval mode, and its tokenizer, from any of
 
     - a model directory
-    - a training checkpoint, a file `step_*.ckpt`
+    - a training checkpoint `step_*.ckpt`, a file or a folder of pieces (cngpt/pieces.py)
     - a run directory: its `model/`, else its newest checkpoint
 
     `verify` compares the weights with their checksums. They have the type that they have in the file.
@@ -151,7 +150,7 @@ def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tok
     from cngpt.model import Shape
 
     path = _find(path)
-    if path.is_dir():
+    if of_model := _is_model(path):
         about, tensors, tokenizer = _read_folder(path, verify)
         where = path / WEIGHTS
     else:
@@ -169,7 +168,7 @@ def load(path: str | Path, device="cpu", verify: bool = True) -> "tuple[GPT, Tok
     _check_vocabulary(path, about["shape"], tokenizer)
 
     gpt, wanted = bare(shape)
-    if path.is_file() and EMBEDDING in tensors:
+    if not of_model and EMBEDDING in tensors:
         tensors[EMBEDDING] = tensors[EMBEDDING][: shape.vocab_size]
     _check_tensors(where, wanted, _shapes(tensors))
     tensors[EMBEDDING] = padded(tensors[EMBEDDING])
@@ -201,21 +200,19 @@ def padded(embedding: "Tensor") -> "Tensor":
 def header(path: str | Path) -> dict:
     """What is known without reading weights: {"kind": "model" or "checkpoint", "path", "shape": {...}, "step": int or None,
     "tokenizer": Tokenizer, "generation": {...}, "training": {...}}. `training` holds the settings that a resumed run must
-    keep, as keys and values (empty for a model directory). `path` as in `load`, or a checkpoint in pieces as FSDP writes it."""
-    meta = Path(path) / OF_PIECES
-    found = meta if meta.exists() else _find(path)
-    if found.is_dir():
+    keep, as keys and values (empty for a model directory). `path` as in `load`."""
+    found = _find(path)
+    if of_model := _is_model(found):
         config, generation = _config(found), found / GENERATION
         about = {**config, "generation": files.read_object(generation, AGAIN) if generation.exists() else {}}
         tokenizer = _folder_tokenizer(found, config)
     else:
         about = _open_checkpoint(found)[KEY]
         tokenizer = _tokenizer(found, about["tokenizer"])
-    kind = "model" if found.is_dir() else "checkpoint"
+    kind = "model" if of_model else "checkpoint"
     known = {"shape": dict(about["shape"]), "step": about.get("step"), "tokenizer": tokenizer}
-    place = found.parent if found == meta else found
     rest = {key: dict(about.get(key) or {}) for key in ("generation", "training")}
-    return {"kind": kind, "path": str(place), **known, **rest}
+    return {"kind": kind, "path": str(found), **known, **rest}
 
 
 def newest(runs: str | Path) -> Path | None:
@@ -233,18 +230,20 @@ def _find(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise UserError(f"there is no {path}; give a model directory, a run directory or a checkpoint step_*.ckpt")
-    if path.is_file() or (path / CONFIG).exists() or (path / WEIGHTS).exists():
+    if path.is_file() or _is_model(path) or pieces.are_in(path):
         return path
     if found := _of_run(path):
         return found
-    if pieces := [path] if path.suffix == ".ckpt" else sorted(path.glob("checkpoints/step_*.ckpt")):
-        raise UserError(f"{pieces[-1]} lies in pieces, as fsdp and deepspeed write it; give the model/ directory of its run")
     raise UserError(f"{path} is no model: it has no {CONFIG}, no model/ and no checkpoints/step_*.ckpt")
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and ((path / CONFIG).exists() or (path / WEIGHTS).exists())
 
 
 def _of_run(run: Path) -> Path | None:
     # the step has a fixed number of digits, so the last name is the newest
-    newest = max((p for p in run.glob("checkpoints/step_*.ckpt") if p.is_file()), default=None)
+    newest = max(run.glob("checkpoints/step_*.ckpt"), default=None)
     model = run / "model"
     if not (model / CONFIG).exists():
         return newest
@@ -305,32 +304,22 @@ def _config(folder: Path) -> dict:
 
 
 def verify_checkpoint(path: Path) -> None:
-    """Raises UserError, naming the checkpoint before it, unless every byte of a checkpoint file is as it was written:
+    """Raises UserError, naming the checkpoint before it, unless every byte of a checkpoint is as it was written:
     torch.load does not compare the checksums that torch.save writes."""
     if path.is_dir():
+        pieces.verify(path)
         return
     try:
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
-                raise _damaged(path, f"{damaged} is not what was written")
+                raise pieces.damaged(path, f"{damaged} is not what was written")
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise _damaged(path, files.first_line(error)) from None
-
-
-def _damaged(path: Path, what: str) -> UserError:
-    before = max((p for p in path.parent.glob("step_*.ckpt") if p.name < path.name), default=None)
-    remedy = f"the one before it is {before}" if before else "there is none before it in its folder"
-    return UserError(f"{path} is damaged or no checkpoint ({what}); {remedy}")
+        raise pieces.damaged(path, files.first_line(error)) from None
 
 
 def _open_checkpoint(path: Path) -> dict:
     """The whole checkpoint; tensors stay on disk until they are used."""
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # RuntimeError, UnpicklingError, EOFError, ValueError ... by the kind of damage
-        raise _damaged(path, f"{type(error).__name__}: {files.first_line(error)}") from None
+    checkpoint = pieces.read(path) if path.is_dir() else pieces.read_file(path)
     about = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not (isinstance(about, dict) and {"shape", "tokenizer"} <= about.keys()):
         raise UserError(f"{path} was not written by cngpt's training; give a step_*.ckpt of a run, or a model directory")

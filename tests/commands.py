@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -21,3 +22,21 @@ def run(*arguments: str, cwd: Path, input: str = "", check: bool = True, **env: 
     if check and done.returncode:
         raise AssertionError(f"{' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen:
+    """The same, not waited for; its stderr can be read."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=cwd, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_step(path: Path, step: int) -> None:
+    from cngpt.training.tracking import read_metrics
+
+    deadline = time.time() + 120
+    while time.time() < deadline:
+        if path.exists() and any(r.get("step", 0) >= step for r in read_metrics(path)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} never came")

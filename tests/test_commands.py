@@ -1,18 +1,15 @@
-"""Whole commands on the bundled sample, as a user types them: the first run, going on, killed, swept, spread out."""
+"""Whole commands on the bundled sample, as a user types them: the first run, going on, killed, swept."""
 
 import json
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from cngpt.training.tracking import read_metrics
-from tests.commands import ROOT, environment, run
+from tests.commands import run, start, wait_for_step
 
 FAST = [
     "model.n_layer=1",
@@ -197,21 +194,6 @@ def test_a_sweep_runs_each_job_under_its_own_name(home):
     assert not same(final(home, "swept-0", 2), final(home, "swept-1", 2))
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *arguments], cwd=cwd, env=environment(), stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_step(path: Path, step: int) -> None:
-    deadline = time.time() + 60
-    while time.time() < deadline:
-        if path.exists() and any(r.get("step", 0) >= step for r in read_metrics(path)):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"step {step} never came")
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_run_that_was_killed_or_stopped_goes_on_to_the_same_weights(home, number):
     whole = [*FAST, "max_steps=30"]
@@ -244,24 +226,3 @@ def test_wandb_runs_offline_without_a_key_and_keeps_its_id(home):
     assert (home / "runs/tracked/wandb_run_id").read_text() == first
     logs = list((home / "runs/tracked/wandb").glob("offline-run-*/*.wandb"))
     assert len(logs) == 2 and all(first.strip() in p.name for p in logs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
-def test_two_processes_give_the_curve_of_one(home, trainer):
-    steps = [o for o in FAST if not o.startswith("trainer")] + [
-        "max_steps=6",
-        "callbacks.samples.every=3",
-        "trainer.micro_batch=1",
-    ]
-    steps += ["trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.compile=false"]
-    run(*steps, "trainer=cpu", "name=one", "overwrite=true", cwd=home)
-    two = ["trainer.devices=2", f"trainer={trainer}", f"name=two_{trainer}"]
-    run(*steps, *two, "max_steps=4", cwd=home)
-    run(*steps, *two, cwd=home)
-    one, spread = ([r for r in read_metrics(home / f"runs/{n}/metrics.csv") if "loss" in r] for n in ("one", f"two_{trainer}"))
-    assert [r["step"] for r in one] == [r["step"] for r in spread] == [1, 2, 3, 4, 5, 6]
-    for key in ("loss", "grad_norm"):
-        assert [r[key] for r in one] == pytest.approx([r[key] for r in spread], abs=1e-3)
-    text = run("task=generate", f"ckpt=runs/two_{trainer}", 'prompt="双十一"', "generation=greedy", cwd=home).stdout
-    assert text.startswith("双十一")

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = [
     {"errors"},
     {"bar", "files", "page"},
+    {"pieces"},
     {"tokens", "model", "plan"},
     {"corpus", "store"},
     {"generation"},
@@ -19,7 +20,7 @@ FLOORS = [
     {"tasks"},
     {"cli"},
 ]
-ALSO = {"corpus": {"tokens"}, "store": {"tokens", "model"}}  # where a floor may see only some of those below
+ALSO = {"corpus": {"tokens"}, "store": {"pieces", "tokens", "model"}}  # where a floor may see only some of those below
 NO_TORCH = {"corpus", "tokens", "plan", "cli"}
 
 

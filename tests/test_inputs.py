@@ -53,3 +53,10 @@ def test_memory_is_an_amount():
     for wrong in ("8 gallons", "1MB", "-1GB", ""):
         with pytest.raises(ConfigError, match=r"prepare\.memory="):
             memory_of(wrong)
+
+
+def test_a_host_of_a_tpu_slice_finds_its_number_in_the_metadata():
+    from cngpt.tasks.inputs import worker_in
+
+    assert worker_in("ACCELERATOR_TYPE: 'v3-256'\nWORKER_ID: '13'\nZONE: 'x'\n") == 13
+    assert worker_in("nothing of the kind") == 0

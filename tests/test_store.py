@@ -138,8 +138,6 @@ def test_newest_is_the_run_that_was_written_last_among_those_that_hold_something
     gpt = GPT(tiny_shape())
     assert store.newest(tmp_path / "runs") is None
     (tmp_path / "runs/empty").mkdir(parents=True)
-    (tmp_path / "runs/in_pieces/checkpoints/step_00000009.ckpt").mkdir(parents=True)
-    assert store.newest(tmp_path / "runs") is None
     early = write_checkpoint(tmp_path / "runs/b/checkpoints/step_00000001.ckpt", gpt)
     store.save(tmp_path / "runs/a/model", gpt, tiny_tokenizer())
     os.utime(early, (1, 1))
@@ -158,13 +156,6 @@ def test_header_tells_shape_step_and_tokenizer_of_all_three_kinds(gpt, folder, t
         assert found.pop("tokenizer").fingerprint == tiny_tokenizer().fingerprint
         assert found == want
     assert Shape(**store.header(path)["shape"]) == gpt.shape
-
-
-def test_header_reads_a_checkpoint_in_pieces_too(gpt, tmp_path):
-    path = write_checkpoint(tmp_path / "step_00000003.ckpt/meta.pt", gpt).parent
-    assert store.header(path)["step"] == 3
-    assert store.header(path)["path"] == str(path)
-    refuses(path, "lies in pieces")
 
 
 def test_header_of_a_model_directory_needs_no_torch(one_folder):
@@ -219,12 +210,6 @@ def test_what_is_no_model_is_refused(tmp_path):
     refuses(tmp_path / "other.ckpt", "other.ckpt", "not written by cngpt's training")
     torch.save([1, 2], tmp_path / "list.ckpt")
     refuses(tmp_path / "list.ckpt", "not written by cngpt's training")
-
-
-def test_a_checkpoint_that_lies_in_pieces_is_named(tmp_path):
-    (tmp_path / "run/checkpoints/step_00000009.ckpt").mkdir(parents=True)
-    refuses(tmp_path / "run", "step_00000009.ckpt lies in pieces", "model/")
-    refuses(tmp_path / "run/checkpoints/step_00000009.ckpt", "lies in pieces")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

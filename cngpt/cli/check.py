@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from cngpt import files
 from cngpt.cli import machine
 from cngpt.cli.explain import WHAT
 from cngpt.corpus.clean import build
@@ -31,6 +32,9 @@ TEXTS = (
     "prepare.slurm.qos",
     "prepare.slurm.setup",
     "data.root",
+    "hardware.slice",
+    "hardware.zone",
+    "callbacks.checkpoint.folder",
 )
 NULL = ("trainer.clip_norm",)  # null switches these off
 AUTO = ("trainer.devices", "trainer.micro_batch", "prepare.processes")
@@ -51,16 +55,18 @@ CHOICES = {
     "prepare.engine": ("local", "datatrove", "datatrove_slurm", "datatrove_ray"),
     "kind": ("wordpiece", "bpe"),
     "bench": ("prepare",),
-    "from": ("gpt2ml", "gpt2ml_tfrecord", "huggingface"),
+    "from": ("gpt2ml", "gpt2ml_tfrecord", "huggingface", "checkpoint"),
     "to": ("huggingface",),
+    "launch": ("gcloud", "queued", "torchrun", "slurm"),
 }
 
 POSITIVE = (
     "tokens_per_step", "max_steps", "model.n_layer", "model.n_head", "model.width", "model.n_ctx", "model.initializer_range",
-    "optim.lr", "optim.eps", "trainer.devices", "trainer.num_nodes", "trainer.micro_batch", "trainer.micro_batch_tokens", "trainer.clip_norm",
+    "optim.lr", "optim.eps", "trainer.devices", "trainer.num_nodes", "trainer.tensor_parallel", "trainer.micro_batch", "trainer.micro_batch_tokens", "trainer.clip_norm",
     "callbacks.log_every", "callbacks.validation.every", "callbacks.checkpoint.every", "callbacks.samples.new_tokens", "prepare.processes",
     "prepare.shard_mb", "prepare.slurm.tasks", "prepare.slurm.memory_gb", "schedule.total_steps", "generation.max_new_tokens", "generation.repetition_penalty", "n", "vocab_size",
-    "repeats", "megabytes",
+    "repeats", "megabytes", "hardware.devices", "hardware.per_host", "hardware.memory", "hardware.peak_bf16", "hardware.peak_fp32",
+    "hardware.interconnect", "hardware.price", "hardware.mfu",
 )  # fmt: skip
 
 NOT_NEGATIVE = (
@@ -106,6 +112,8 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
         if o.startswith("+") and o[1:].partition("=")[0] not in choices:
             raise ConfigError(f"{o}: nothing reads a key that conf/ does not have; python run.py --help lists them")
     texts(cfg)
+    if cfg.task != "plan" and (typed := next((o for o in overrides if re.match(r"hardware\b", o)), None)):
+        raise ConfigError(f"{typed}: is for task=plan; the other tasks take the machine that they run on")
     if cfg.data.name == "sample" and any(o.startswith("data.root=") for o in overrides):
         raise ConfigError(
             f"data.root={cfg.data.root}: data=sample has texts of its own; yours need data=files (or thucnews, ...)"
@@ -159,11 +167,6 @@ def hardware(cfg: DictConfig) -> None:
     for part, (package, remedy) in NEEDS.items():
         if t.strategy.startswith(part) and importlib.util.find_spec(package) is None:
             raise ConfigError(f"trainer.strategy={t.strategy} needs {package}, which is not installed: {remedy}")
-    if t.strategy.startswith("deepspeed"):
-        raise ConfigError(
-            f"trainer.strategy={t.strategy}: not finished (clipping, resuming and the model directory are not built for it yet);"
-            " trainer=fsdp cuts weights and optimizer state as well"
-        )
     if t.accelerator == "gpu" and t.num_nodes == 1:
         there = machine.gpus()
         if not there:
@@ -172,6 +175,13 @@ def hardware(cfg: DictConfig) -> None:
             )
         if isinstance(t.devices, int) and t.devices > there:
             raise ConfigError(f"trainer.devices={t.devices}: {there} GPU(s) here")
+    if t.strategy == "xla":
+        xla(t)
+    if (folder := cfg.callbacks.checkpoint.folder) and (t.strategy != "xla" or not files.is_remote(folder)):
+        raise ConfigError(
+            f"callbacks.checkpoint.folder={folder}: is for a bucket (gs://...) with trainer=tpu or tpu_pod; others write to the"
+            " run's own folder, paths.runs=..."
+        )
     count = machine.devices(t.accelerator, t.devices)
     if t.strategy == "single" and (count or 1) * t.num_nodes > 1:
         raise ConfigError(f"trainer.strategy=single with {count} devices x {t.num_nodes} hosts: use trainer=ddp or trainer=fsdp")
@@ -179,12 +189,50 @@ def hardware(cfg: DictConfig) -> None:
         raise ConfigError(
             "trainer.strategy=fsdp on one device has nothing to share out: use trainer=gpu, or trainer.devices=2 and more"
         )
-    if t.strategy in ("fsdp", "deepspeed_zero3") and cfg.optim.name == "gpt2ml_adafactor":
-        raise ConfigError(
-            f"optim=gpt2ml_adafactor needs whole matrices, and trainer.strategy={t.strategy} cuts them: use trainer=ddp or optim=adafactor"
-        )
+    cut(cfg, None if count is None else count * t.num_nodes)
     if count is not None and "n_ctx" in cfg.model:
-        divide(cfg.tokens_per_step, cfg.model.n_ctx, count * t.num_nodes, t.micro_batch, t.micro_batch_tokens)
+        readers = count * t.num_nodes // t.tensor_parallel
+        divide(cfg.tokens_per_step, cfg.model.n_ctx, readers, t.micro_batch, t.micro_batch_tokens)
+
+
+def xla(t: DictConfig) -> None:
+    """That there is what torch_xla is to drive, and that it is asked for what it can."""
+    there = machine.xla_devices()
+    if t.accelerator != "tpu":
+        raise ConfigError(f"trainer.strategy=xla is for trainer.accelerator=tpu, not {t.accelerator}: use trainer=tpu")
+    if not there:
+        raise ConfigError(
+            "trainer.accelerator=tpu: no TPU here; on a CPU it can be tried as PJRT_DEVICE=CPU CPU_NUM_DEVICES=4 python run.py ..."
+        )
+    if t.devices not in ("auto", 1, there):
+        raise ConfigError(f"trainer.devices={t.devices}: {there} TPU device(s) here; auto takes all of the slice, 1 a single one")
+    if t.compile:
+        raise ConfigError("trainer.compile=true: torch_xla compiles by itself; leave it out")
+
+
+def cut(cfg: DictConfig, world: int | None) -> None:
+    """That a strategy which cuts the model goes with what is asked of it. `world` devices; None where that is not known yet."""
+    t, zero = cfg.trainer, cfg.trainer.strategy.startswith("deepspeed")
+    if zero and world == 1 and not t.offload:
+        raise ConfigError(
+            f"trainer.strategy={t.strategy} on one device has nothing to share out: use trainer.offload=true to keep the"
+            " optimizer's state in the host's memory, or trainer.devices=2 and more, or trainer=gpu"
+        )
+    if t.offload and not zero:
+        raise ConfigError(f"trainer.offload=true goes with trainer=deepspeed_zero2 and deepspeed_zero3, not with {t.strategy}")
+    if t.tensor_parallel > 1 and t.strategy != "fsdp":
+        raise ConfigError(f"trainer.tensor_parallel={t.tensor_parallel} goes with trainer=fsdp, not with {t.strategy}")
+    if t.tensor_parallel > 1 and ((world or 0) % t.tensor_parallel or 4 * cfg.model.width % t.tensor_parallel):
+        raise ConfigError(
+            f"trainer.tensor_parallel={t.tensor_parallel} must divide the number of devices ({world}) and 4 x model.width"
+            f" ({4 * cfg.model.width})"
+        )
+    if zero and t.compile:
+        raise ConfigError(f"trainer.compile=true does not go with trainer.strategy={t.strategy}; trainer=fsdp can be compiled")
+    if (zero or t.strategy == "fsdp") and cfg.optim.name != "adamw":
+        raise ConfigError(
+            f"optim={cfg.optim.name} needs whole matrices, and trainer.strategy={t.strategy} cuts them: use trainer=ddp or optim=adamw"
+        )
 
 
 def texts(cfg: DictConfig) -> None:
@@ -205,7 +253,8 @@ def conversion(cfg: DictConfig) -> None:
     parent, name = Path(cfg.path).parent, Path(cfg.path).name
     if not Path(cfg.path).exists() and not (parent.is_dir() and any(p.name.startswith(f"{name}.") for p in parent.iterdir())):
         raise ConfigError(f"path={cfg.path}: there is nothing of this name")
-    of = {"config": ("gpt2ml",), "optimizer": ("gpt2ml",)}
+    others = ("gpt2ml", "gpt2ml_tfrecord", "huggingface")
+    of = {"config": ("gpt2ml",), "optimizer": ("gpt2ml",), "vocab": others, "eos": others}
     for key, sources in of.items():
         if cfg[key] and cfg["from"] not in sources:
             raise ConfigError(f"{key}={show(cfg[key])}: goes with from={' and from='.join(sources)}, not with from={cfg['from']}")

@@ -12,7 +12,7 @@ WHAT = {
     "data.root": "the folder, zip or file with the texts",
     "init": "a model directory or checkpoint to begin with",
     "ckpt": "the training checkpoint to go on from, or the folder that holds it",
-    "from": "gpt2ml, gpt2ml_tfrecord or huggingface",
+    "from": "gpt2ml, gpt2ml_tfrecord, huggingface or checkpoint",
     "path": "what to convert",
 }
 
@@ -70,5 +70,8 @@ def unknown(key: str, conf: Path) -> str:
     for task in conf.glob("task/*.yaml"):
         if re.search(rf"^{re.escape(key)}:", task.read_text(encoding="utf-8"), re.M):
             return f"{key}: belongs to task={task.stem}; write task={task.stem} {key}=..."
+    rule, _, threshold = key.rpartition(".")
+    if rule.startswith("clean.") and rule in known:
+        return f"{key}: {rule} has no thresholds in this choice of clean; '{rule}={{{threshold}: ...}}' turns it on with this one"
     hint = nearest(key, sorted(known)) or nearest(key.rpartition(".")[2], sorted(k for k in known))
     return f"{key}: no such group or key.{hint} python run.py --help lists them"

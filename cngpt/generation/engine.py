@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from cngpt.generation.sampling import Sampling, choose, generator
-from cngpt.model import GPT, Cache
+from cngpt.model import GPT, Cache, FixedCache
 from cngpt.tokens import Tokenizer
 
 READ_AT_ONCE = 256  # columns; the logits of a whole batch of long prompts would be gigabytes
+FIXED_STEP = 64  # on XLA a prompt is filled up to a multiple of so many columns: few shapes, each compiled once
 STORY = 100  # tokens before an end of text that is a full stop ends it, unless min_new_tokens says otherwise: one sentence is no story
 UNFINISHED = "\ufffd"  # how byte-level BPE decodes the first bytes of a character
 
@@ -145,7 +146,9 @@ class Engine:
     def _write(self, rows: list[Row], sampling: Sampling) -> Iterator[None]:
         """Adds one token to every row between two yields, until all rows are finished or have `max_new_tokens`."""
         eos, device = self.tokenizer.eos_id, self.gpt.tok.weight.device
-        allowed = self._banned.to(device, copy=True)
+        fixed = device.type == "xla"  # what has been compiled serves every token: no shape changes, and the CPU chooses
+        place = torch.device("cpu") if fixed else device
+        allowed = self._banned.to(place, copy=True)
         allowed[[self.tokenizer.pad_id] if sampling.nucleus == "gpt2ml" else list(self.tokenizer.control_ids)] = True
         before_eos = allowed.clone()
         before_eos[eos] |= not self.tokenizer.eos_is_text  # a text needs its full stops before its end, too
@@ -153,12 +156,13 @@ class Engine:
         for count in range(sampling.max_new_tokens):
             with undifferentiated(device):
                 if cache is None or cache.length == cache.size:
-                    rows = [row for row in rows if not row.done]
+                    rows = rows if fixed else [row for row in rows if not row.done]
                     logits, cache = self._read(rows, sampling.max_new_tokens - count)
-                    said = self._said(rows, device) if sampling.repetition_penalty != 1 else None
+                    said = self._said(rows, place) if sampling.repetition_penalty != 1 else None
                 else:
                     last = torch.tensor([[row.ids[-1]] for row in rows], device=device)
                     logits = self.gpt(last, cache)[:, -1]
+                logits = fetched(logits) if fixed else logits
                 banned = before_eos if count < sampling.min_new_tokens else allowed
                 chosen = choose(logits, sampling, banned, said, [row.generator for row in rows])
                 if said is not None:
@@ -170,7 +174,9 @@ class Engine:
             going = [i for i, row in enumerate(rows) if not row.done]
             if not going:
                 return
-            if 2 * len(going) <= len(rows):  # by halves, so that all copies of the cache together are less than one more cache
+            if (
+                2 * len(going) <= len(rows) and not fixed
+            ):  # by halves, so that all copies of the cache together are less than one more cache
                 rows, keep = [rows[i] for i in going], torch.tensor(going, device=device)
                 cache.keep(keep)
                 said = None if said is None else said[keep]
@@ -199,11 +205,17 @@ class Engine:
             if len(row.window) > n_ctx:
                 row.start = len(row.ids) - max(n_ctx // 2, 1)
         lengths = [len(row.window) for row in rows]
-        T = max(lengths)
+        T, fixed = max(lengths), device.type == "xla"
+        if fixed:
+            step = max(1, min(FIXED_STEP, n_ctx // 4))
+            T = min(n_ctx, -(-T // step) * step)
         eos = self.tokenizer.eos_id
         ids = torch.tensor([[eos] * (T - n) + row.window for n, row in zip(lengths, rows, strict=True)], device=device)
-        padding = torch.tensor([T - n for n in lengths], device=device) if min(lengths) < T else None
-        cache = Cache.for_model(self.gpt, self._columns(rows, new_tokens), padding)
+        padding = torch.tensor([T - n for n in lengths], device=device) if min(lengths) < T or fixed else None
+        if fixed:
+            cache = FixedCache.for_model(self.gpt, n_ctx, padding)
+        else:
+            cache = Cache.for_model(self.gpt, self._columns(rows, new_tokens), padding)
         for piece in ids.split(READ_AT_ONCE, dim=1):
             logits = self.gpt(piece, cache)[:, -1]
         return logits, cache
@@ -214,6 +226,14 @@ class Engine:
         for mine, row in zip(said, rows, strict=True):
             mine[row.ids[row.opening :]] = True
         return said.to(device)
+
+
+def fetched(logits: Tensor) -> Tensor:
+    """From an XLA device to the CPU, after all that is waiting, the cache too: left waiting, it would be compiled with the next token."""
+    import torch_xla
+
+    torch_xla.sync()
+    return logits.cpu()
 
 
 @contextmanager

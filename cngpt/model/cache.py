@@ -33,6 +33,10 @@ class Cache:
         self.storage[layer, 1, :, :, self.length : end] = v
         return self.storage[layer, 0, :, :, :end], self.storage[layer, 1, :, :, :end]
 
+    def advance(self, T: int) -> None:
+        """The new tokens are past now."""
+        self.length += T
+
     def keep(self, rows: Tensor) -> None:
         """Forgets all rows but these: (fewer,) indices."""
         self.storage = self.storage[:, :, rows]
@@ -54,3 +58,49 @@ class Cache:
             return past
         # a padding column sees itself: an empty row would be NaN, and 0 x NaN in the next layer is NaN everywhere
         return past & ((key >= self.padding[:, None, None, None]) | (key == query))
+
+
+class FixedCache(Cache):
+    """The same where every new shape and every new constant is compiled anew (XLA): attention sees all columns, those to
+    come masked, and where to write is a tensor."""
+
+    def __init__(self, n_layer: int, size: int, padding: Tensor | None = None):
+        super().__init__(n_layer, size, padding)
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}  # (B, H, size, K) twice
+        self.end: Tensor | None = None  # (), `length` on the device
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, T, K) twice -> (B, H, size, K) twice: what came before, the new, and zeros."""
+        if layer not in self.layers:
+            B, H, _, K = k.shape
+            self.layers[layer] = tuple(k.new_zeros(B, H, self.size, K) for _ in range(2))
+        columns = self._columns(k.shape[2], k.device)
+        old_k, old_v = self.layers[layer]
+        self.layers[layer] = old_k.index_copy(2, columns, k), old_v.index_copy(2, columns, v)
+        return self.layers[layer]
+
+    def advance(self, T: int) -> None:
+        super().advance(T)
+        self.end = self.end + T
+
+    def keep(self, rows: Tensor) -> None:
+        raise NotImplementedError("fewer rows are another shape")
+
+    def positions(self, T: int, device) -> Tensor:
+        columns = self._columns(T, device)
+        return columns if self.padding is None else (columns - self.padding[:, None]).clamp(min=0)
+
+    def mask(self, T: int, device) -> Tensor:
+        """(T, size) or (B, 1, T, size), True where a new token may look."""
+        query, key = self._columns(T, device)[:, None], torch.arange(self.size, device=device)
+        past = key <= query
+        return past if self.padding is None else past & ((key >= self.padding[:, None, None, None]) | (key == query))
+
+    def tensors(self) -> list[Tensor]:
+        return [self.end, *(t for pair in self.layers.values() for t in pair)]
+
+    def _columns(self, T: int, device) -> Tensor:
+        """(T,): where the new tokens go."""
+        if self.end is None:
+            self.end = torch.zeros((), dtype=torch.int64, device=device)
+        return self.end + torch.arange(T, device=device)

@@ -12,6 +12,7 @@ The embedding has rows for a multiple of 128 tokens (faster matrix products); lo
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -142,9 +143,13 @@ class Gpt2ml(nn.Module):
         truncated_normal_(weight, s.initializer_range)
 
 
+@torch.no_grad()
 def truncated_normal_(weight: Tensor, std: float) -> None:
-    """As TensorFlow's: values beyond two standard deviations are drawn again."""
-    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+    """As TensorFlow's: values beyond two standard deviations are drawn again. Here and not by torch.nn.init, which makes other
+    weights of the same seed in torch 2.9 than in 2.13."""
+    weight.normal_(std=std)
+    while (beyond := weight.abs() > 2 * std).any():
+        weight.copy_(torch.where(beyond, torch.empty_like(weight).normal_(std=std), weight))
 
 
 BLOCKS = {"preln": PreLN, "gpt2ml": Gpt2ml}
@@ -157,6 +162,7 @@ class GPT(nn.Module):
         super().__init__()
         self.shape = s = shape
         self.activation_checkpointing = False
+        self.checkpoint = partial(checkpoint, use_reentrant=False)  # XLA has one of its own
         block = BLOCKS[s.block]
         self.tok = nn.Embedding(-(-s.vocab_size // PAD_TO) * PAD_TO, s.width)
         self.pos = nn.Embedding(s.n_ctx, s.width)
@@ -191,11 +197,11 @@ class GPT(nn.Module):
         x = self.drop(self.ln_embed(self.tok(ids) + self.pos(positions)))
         for layer, block in enumerate(self.blocks):
             if self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, layer, mask, cache, use_reentrant=False)
+                x = self.checkpoint(block, x, layer, mask, cache)
             else:
                 x = block(x, layer, mask, cache)
         if cache is not None:
-            cache.length += T
+            cache.advance(T)
         return F.linear(self.ln_final(x), self.tok.weight)[..., : self.shape.vocab_size]
 
     def num_parameters(self) -> int:

@@ -29,6 +29,7 @@ from cngpt.tasks.inputs import (
     tokenizer_of,
     typed_as,
 )
+from cngpt.tasks.planning import data_tokens, enforce, hardware_of, planned_model, setup_of, words_of
 
 
 def train(cfg: DictConfig, typed: set[str]) -> None:
@@ -49,6 +50,7 @@ def train(cfg: DictConfig, typed: set[str]) -> None:
         finished(folder, start, cfg.max_steps)
         return
 
+    enforce(cfg, settings["model"])
     shards = prepared(cfg, tokenizer)
     tokens = Shards(shards / "train").tokens
     passes = cfg.max_steps * cfg.tokens_per_step / max(1, tokens)
@@ -59,6 +61,10 @@ def train(cfg: DictConfig, typed: set[str]) -> None:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     if start.resume and start.path.parent.resolve() == (folder / "checkpoints").resolve() and first_of_all():
         set_aside_later(start)
+    if (bucket := cfg.callbacks.checkpoint.folder) and first_of_all():
+        from cngpt.training import remote
+
+        remote.remove_later(bucket, start.path.name if start.resume else "")
     if first_of_all():
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
 
@@ -174,7 +180,8 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
 
 
 def convert(cfg: DictConfig, typed: set[str]) -> None:
-    """A checkpoint of gpt2-ml or a model of Hugging Face to a model directory; the TFRecords of gpt2-ml to shards."""
+    """A checkpoint of gpt2-ml, a model of Hugging Face or a training checkpoint of ours to a model directory; the TFRecords of
+    gpt2-ml to shards."""
     path, name = str(cfg.path), name_for(Path(cfg.path))
     if cfg["from"] == "gpt2ml_tfrecord":
         if not cfg.vocab:
@@ -190,7 +197,10 @@ def convert(cfg: DictConfig, typed: set[str]) -> None:
         )
         say(f"shards   {out}   (python run.py data=shards {typed_as('data.root', out)})")
         return
-    if cfg["from"] == "huggingface":
+    if cfg["from"] == "checkpoint":
+        out = place_for(cfg, "models", name_for(Path(cfg.path)))
+        notes = [write_model(Path(cfg.path), out, cfg.overwrite)]
+    elif cfg["from"] == "huggingface":
         out = place_for(cfg, "models", name)
         from cngpt.interop.huggingface.convert import convert as read
 
@@ -250,15 +260,45 @@ def bench(cfg: DictConfig, typed: set[str]) -> None:
     say(f"results  {out}")
 
 
+def plan(cfg: DictConfig, typed: set[str]) -> None:
+    """What a run needs and costs on hardware=..., and with launch=... the commands that start it there."""
+    from cngpt import files
+    from cngpt.plan import launch, report
+
+    hardware, model = hardware_of(cfg), planned_model(cfg, typed)
+    setup = setup_of(cfg, model, hardware)
+    if cfg.launch:
+        print(launch.commands(cfg.launch, setup, hardware, words_of(typed), cfg.name))
+        return
+    made = report.plan(setup, hardware, cfg.tokens_per_step, cfg.max_steps, data_tokens(cfg))
+    if cfg.out == "-":
+        print(json.dumps(made.as_dict(), ensure_ascii=False, indent=2))
+        return
+    report.show(made)
+    if cfg.out:
+        if Path(cfg.out).exists() and not cfg.overwrite:
+            raise ConfigError(f"out={cfg.out}: exists already; take another file, or overwrite=true")
+        files.write_json(Path(cfg.out), made.as_dict())
+        say(f"plan     {cfg.out}")
+
+
 def finished(folder: Path, start: Start, max_steps: int) -> None:
     """A run that has its steps already: says so, and writes its model/ if it was stopped before that."""
     from cngpt import store
 
     if not (folder / "model" / store.CONFIG).exists() or store.header(folder / "model")["step"] != start.head["step"]:
-        gpt, tokenizer = store.load(start.path)
-        options = {"generation": start.head["generation"], "step": start.head["step"], "overwrite": True}
-        store.save(folder / "model", gpt, tokenizer, **options)
+        write_model(start.path, folder / "model", overwrite=True)
     say(f"{folder} is at step {start.head['step']} of {max_steps} already: raise max_steps=..., or take another name=...")
+
+
+def write_model(path: Path, out: Path, overwrite: bool) -> str:
+    """A checkpoint of any strategy to a model directory; says what it was."""
+    from cngpt import store
+
+    head = store.header(path)
+    gpt, tokenizer = store.load(path)
+    store.save(out, gpt, tokenizer, head["generation"], overwrite, step=head["step"])
+    return f"read     {head['path']}" + (f", step {head['step']}" if head["step"] else "")
 
 
 def beginning(text: str, characters: int = 600) -> str:
@@ -311,4 +351,4 @@ def converse(engine, sampling) -> None:
         turn += 1
 
 
-TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate, convert, export, bench)}
+TASKS = {f.__name__: f for f in (train, prepare, tokenizer, generate, convert, export, bench, plan)}

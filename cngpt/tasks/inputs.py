@@ -1,5 +1,6 @@
 """What a configuration means: which checkpoint, tokenizer, shape, shards and prompts a task works with."""
 
+import functools
 import hashlib
 import json
 import os
@@ -22,7 +23,31 @@ def first_process() -> bool:
 
 def first_of_all() -> bool:
     """Whether this is the one process of all hosts that may remove something."""
-    return first_process() and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    return first_process() and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", tpu_worker()))) == 0
+
+
+@functools.cache
+def tpu_worker() -> int:
+    """The number of this host in a TPU slice, 0 elsewhere: as torch_xla finds it, whose import takes seconds."""
+    devices = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
+    if os.environ.get("PJRT_DEVICE") == "CPU" or not devices:
+        return 0
+    if os.environ.get("TPU_SKIP_MDS_QUERY"):  # Kubernetes
+        return int(os.environ.get("CLOUD_TPU_TASK_ID") or os.environ.get("TPU_WORKER_ID") or 0)
+    import urllib.request
+
+    address = "http://metadata.google.internal/computeMetadata/v1/instance/attributes/tpu-env"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers={"Metadata-Flavor": "Google"}), timeout=5) as answer:
+            return worker_in(answer.read().decode())
+    except OSError:  # another accelerator behind /dev/vfio
+        return 0
+
+
+def worker_in(tpu_env: str) -> int:
+    """WORKER_ID: '3' of the lines that a TPU's metadata holds."""
+    found = re.search(r"^WORKER_ID: *'?(\d+)", tpu_env, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def say(text: str) -> None:
@@ -61,6 +86,10 @@ def start_of(cfg: DictConfig, typed: set[str]) -> Start:
         for key in ("ckpt", "init"):
             if cfg[key] and Path(cfg[key]).resolve().is_relative_to(folder.resolve()):
                 raise ConfigError(f"{key}={cfg[key]}: overwrite=true would remove it with {folder}; take another name=...")
+    if (bucket := cfg.callbacks.checkpoint.folder) and not cfg.overwrite and first_process():
+        from cngpt.training import remote
+
+        remote.fetch_newest(bucket, folder / "checkpoints")
     own = [] if cfg.overwrite else checkpoints(folder)
     asked = checkpoint_of(Path(cfg.ckpt)) if cfg.ckpt else None
     if asked and (not own or asked.parent.resolve() == own[-1].parent.resolve()):
@@ -338,6 +367,8 @@ def generation_of(cfg: DictConfig, typed: set[str], head: dict | None) -> dict:
 def name_for(path: Path) -> str:
     """What a thing to convert is called, by its path: model.ckpt-100000 of any of its files."""
     path = path.resolve()
+    if re.fullmatch(r"step_\d{8}\.ckpt", path.name):  # of a run
+        return f"{path.parents[1].name}-{path.stem}"
     name = path.parent.name if path.name == "checkpoint" else path.name
     return name.removesuffix(".index").removesuffix(".meta").partition(".data-")[0]
 

@@ -1,5 +1,7 @@
 """Shards to batches: windows of T + 1 tokens in the order that (seed, step) decides, dealt to the ranks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -8,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from cngpt.tokens.order import Batches, divide, window
 from cngpt.tokens.shards import Shards
-from cngpt.training.module import IGNORE
+from cngpt.training.module import IGNORE, place
 
 
 def pair(rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -89,21 +91,18 @@ class ShardsDataModule(pl.LightningDataModule):
         self.batches: Batches | None = None
 
     def setup(self, stage: str) -> None:
-        self.batches = divide(n_ctx=self.n_ctx, world=self.trainer.world_size, **self.batch)
+        each = getattr(self.trainer.strategy, "devices_a_process", 1)  # under SPMD a process reads for all devices of its host
+        batches = divide(n_ctx=self.n_ctx, world=place(self.trainer)[1] * each, **self.batch)
+        self.batches = replace(batches, micro=batches.micro * each, world=batches.world // each)
         self.trainer.accumulate_grad_batches = self.batches.accumulate
         self.trainer.val_check_interval = self.valid_every * self.batches.accumulate
 
     def train_dataloader(self) -> DataLoader:
-        windows = TrainWindows(
-            self.train, self.n_ctx, self.batches, self.seed, self.trainer.global_rank, self.trainer.global_step
-        )
+        windows = TrainWindows(self.train, self.n_ctx, self.batches, self.seed, place(self.trainer)[0], self.trainer.global_step)
         return self._loader(windows)
 
     def val_dataloader(self) -> DataLoader:
-        t = self.trainer
-        return self._loader(
-            ValidWindows(self.valid, self.n_ctx, self.batches.micro, t.global_rank, t.world_size, self.valid_windows)
-        )
+        return self._loader(ValidWindows(self.valid, self.n_ctx, self.batches.micro, *place(self.trainer), self.valid_windows))
 
     def _loader(self, dataset) -> DataLoader:
         on_gpu = self.trainer.strategy.root_device.type == "cuda"

@@ -1,6 +1,5 @@
 """From settings to a finished run: model, data, strategy, loggers and callbacks put together, trained, saved."""
 
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from cngpt.plan.flops import flops_per_token
 from cngpt.tokens import Tokenizer
 from cngpt.tokens.order import divide
 from cngpt.tokens.shards import Shards
-from cngpt.training import callbacks, checkpoint, process, strategies, tracking
+from cngpt.training import callbacks, process, strategies, tracking
 from cngpt.training.datamodule import ShardsDataModule
 from cngpt.training.module import GPTModule
 from cngpt.training.throughput import Stopwatch
@@ -57,21 +56,18 @@ def fit(
     module = build_module(settings, gpt, tokenizer)
     data = build_data(settings, shards)
     guests = build_callbacks(settings, data, tokenizer, folder)
-    loggers = [tracking.MetricsCSV(folder / "metrics.csv", first_step)]
+    trainer = build_trainer(settings, guests, folder)  # before the loggers: now every process knows whether it is the first
+    loggers = trainer.loggers = [tracking.MetricsCSV(folder / "metrics.csv", first_step)]
     if settings["logger"]["name"] == "wandb":
         loggers.append(tracking.wandb_logger(folder, settings["name"], settings["logger"], settings))
-    trainer = build_trainer(settings, guests, loggers, folder)
     if trainer.is_global_zero:
-        print(describe(settings, trainer.world_size, first_step), file=sys.stderr)
+        print(
+            describe(settings, trainer.world_size * getattr(trainer.strategy, "devices_a_process", 1), first_step),
+            file=sys.stderr,
+        )
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
         step, stopped_by = trainer.global_step, guests.checkpoints.stopped_by
-        if step == first_step < settings["max_steps"] and stopped_by is None:
-            # torch_xla trains in processes that it spawns: this one only sees what they wrote
-            step = checkpoint.step_of(checkpoint.listed(folder / "checkpoints")[-1])
-            stopped_by = signal.SIGTERM if step < settings["max_steps"] else None
-        elif stopped_by is None and step % settings["callbacks"]["validation"]["every"]:
-            trainer.validate(module, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             page.loss_curve(tracking.read_metrics(folder / "metrics.csv"), folder / "loss.svg", title=settings["name"])
     finally:
@@ -128,21 +124,23 @@ def build_callbacks(settings: dict, data: ShardsDataModule, tokenizer: Tokenizer
     progress = callbacks.Progress(metrics)
     options = {"sampling": settings["generation"], "progress": progress, "stopwatch": stopwatch}
     samples = callbacks.Samples(folder / "samples.jsonl", tokenizer, **every["samples"], **options)
-    checkpoints = callbacks.Checkpoints(folder / "checkpoints", **every["checkpoint"], stopwatch=stopwatch)
+    checkpoints = {**every["checkpoint"], "folder": every["checkpoint"]["folder"] or folder / "checkpoints"}
+    checkpoints = callbacks.Checkpoints(**checkpoints, stopwatch=stopwatch)
     model_directory = callbacks.ModelDirectory(folder / "model", tokenizer, settings["generation"])
     return Guests(metrics, samples, checkpoints, progress, model_directory)
 
 
-def build_trainer(settings: dict, guests: Guests, loggers: list, folder: Path) -> pl.Trainer:
+def build_trainer(settings: dict, guests: Guests, folder: Path) -> pl.Trainer:
     """Lightning's Trainer with its own checkpoints, summaries, samplers and sanity runs off: they are ours, or not wanted."""
     return pl.Trainer(
-        **{key: settings["trainer"][key] for key in ("accelerator", "devices", "num_nodes", "precision")},
+        **strategies.place(settings["trainer"]),
         strategy=strategies.build(settings["trainer"]),
+        plugins=strategies.plugins(settings["trainer"]),
         max_steps=settings["max_steps"],
         max_epochs=-1,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        logger=loggers,
+        logger=False,
         callbacks=list(guests),
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -154,7 +152,7 @@ def build_trainer(settings: dict, guests: Guests, loggers: list, folder: Path) -
 def describe(settings: dict, world: int, first_step: int) -> str:
     """One line: where it runs and how a step is divided. ConfigError where it does not divide."""
     n_ctx, trainer = settings["model"]["n_ctx"], settings["trainer"]
-    plan = divide(n_ctx=n_ctx, world=world, **batch(settings))
+    plan = divide(n_ctx=n_ctx, world=world // trainer["tensor_parallel"], **batch(settings))
     place = f"{world} x {trainer['accelerator']}" if world > 1 else trainer["accelerator"]
     resumed = f"; goes on from step {first_step}" if first_step else ""
     return (
@@ -174,6 +172,12 @@ class Module(GPTModule):
     """The module with what the chosen strategy asks of it."""
 
     sharded = compiled = False
+
+    def on_before_optimizer_step(self, optimizer) -> None:
+        if hasattr(self.trainer.strategy, "clip"):  # where gradients are cut, the strategy knows how
+            self.trainer.strategy.clip(self)
+        else:
+            super().on_before_optimizer_step(optimizer)
 
     def configure_model(self) -> None:
         if self.sharded and not getattr(self, "_is_sharded", False):

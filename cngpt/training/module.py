@@ -18,6 +18,12 @@ def next_token_loss(logits: Tensor, targets: Tensor, reduction: str = "mean") ->
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction=reduction)
 
 
+def place(trainer: pl.Trainer) -> tuple[int, int]:
+    """(rank, world) among the processes that read different texts; those that compute parts of one matrix read the same."""
+    share = getattr(trainer.strategy, "distributed_sampler_kwargs", None)
+    return (share["rank"], share["num_replicas"]) if share else (trainer.global_rank, trainer.world_size)
+
+
 class GPTModule(pl.LightningModule):
     """`about` is stored in every checkpoint under the key "cngpt": plain values that make it a model again."""
 
@@ -44,7 +50,9 @@ class GPTModule(pl.LightningModule):
         if self.gpt.shape.dropout:
             # a function of where we are, not of what ran before: a resumed run drops what the undisturbed one drops
             # (nested: a plain XOR of three mixes would give (step 3, part 5) the seed of (step 5, part 3))
-            torch.manual_seed(mix(mix(mix(self.seed) ^ self.global_step) ^ ((self.global_rank << 20) + part)) >> 1)
+            one_program = self.device.type == "xla"  # of all hosts, who must draw alike
+            rank, seed = (0, self.trainer.strategy.seed) if one_program else (place(self.trainer)[0], torch.manual_seed)
+            seed(mix(mix(mix(self.seed) ^ self.global_step) ^ ((rank << 20) + part)) >> 1)
         inputs, targets = batch
         loss = next_token_loss(self.gpt(inputs), targets)
         done = loss.detach() / accumulate
@@ -70,11 +78,11 @@ class GPTModule(pl.LightningModule):
     def validation_loss(self) -> float:
         """Nats a target over all ranks; every rank must call it."""
         sums = self.trainer.strategy.reduce(self.val_sums, reduce_op="sum")
-        return (sums[0] / sums[1]).item()
+        return (sums[0] / sums[1]).cpu().item()
 
     def on_train_start(self) -> None:
         # A resumed run takes rate and decay as they are set now, not as the optimizer remembers them
-        optimizer, fresh = self.optimizers(use_pl_optimizer=False), optim.build(self.gpt, **self.optimizer_settings)
+        optimizer, fresh = self.trainer.optimizers[0], optim.build(self.gpt, **self.optimizer_settings)
         for scheduler in [self.lr_schedulers()]:
             scheduler.base_lrs = [group["lr"] for group in fresh.param_groups]
             factors = [curve(scheduler.last_epoch) for curve in scheduler.lr_lambdas]

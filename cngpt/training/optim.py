@@ -17,8 +17,12 @@ def build(gpt: GPT, name: str, lr: float, weight_decay: float, **options) -> Opt
     ]
     if name == "adamw":
         fused = all(p.device.type in ("cpu", "cuda") for p in params)
-        return torch.optim.AdamW(groups, lr=lr, betas=tuple(options["betas"]), eps=options["eps"], fused=fused)
+        on_device = all(p.device.type == "xla" for p in params)  # the number of the step, too: it would be a constant to compile
+        betas = tuple(options["betas"])
+        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=options["eps"], fused=fused, capturable=on_device)
     if name == "adafactor":
+        if all(p.device.type == "xla" for p in params):
+            return AdafactorOnDevice(groups, lr=lr, beta2_decay=options["beta2_decay"], d=options["clip_update"])
         # one tensor after the other: all at once takes the size of the model again, 5.6 GB for 1.5B
         return torch.optim.Adafactor(groups, lr=lr, beta2_decay=options["beta2_decay"], d=options["clip_update"], foreach=False)
     if name == "gpt2ml_adafactor":
@@ -27,6 +31,11 @@ def build(gpt: GPT, name: str, lr: float, weight_decay: float, **options) -> Opt
             group["parts"] = [parts.get(id(p), [[0, p.shape[0]]]) for p in group["params"]]
         return Gpt2mlAdafactor(groups, lr=lr, beta2=options["beta2"], clip_update=options["clip_update"])
     raise ConfigError(f"optim.name={name}: one of adamw, adafactor, gpt2ml_adafactor")
+
+
+def numbers(shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """By name of a parameter the number under which `build`'s optimizer keeps its state; `shapes` in the model's order."""
+    return {name: n for n, name in enumerate(sorted(shapes, key=lambda name: len(shapes[name]) < 2))}
 
 
 def seed_tensors(gpt: GPT) -> dict[int, list[list[int]]]:
@@ -40,6 +49,51 @@ def seed_tensors(gpt: GPT) -> dict[int, list[list[int]]]:
         if isinstance(module, nn.Linear) and module.out_features == 3 * module.in_features:
             parts[id(module.weight)] = parts[id(module.bias)] = [[0, D], [D, 2 * D], [2 * D, 3 * D]]
     return parts
+
+
+class AdafactorOnDevice(torch.optim.Adafactor):
+    """torch's Adafactor (torch/optim/_adafactor.py, same state) without its reading of norms from the device, two a tensor:
+    what is read ends a program of XLA's, and would be a constant of the next."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, group)
+        return loss
+
+    def _update(self, p: Tensor, grad: Tensor, group: dict) -> None:
+        state, d, (eps1, eps2) = self.state[p], group["d"], group["eps"]
+        eps1 = torch.finfo(p.dtype).eps if eps1 is None else eps1
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+            if p.ndim > 1:
+                state["row_var"], state["col_var"] = p.new_zeros(*p.shape[:-1], 1), p.new_zeros(*p.shape[:-2], 1, p.shape[-1])
+            else:
+                state["variance"] = torch.zeros_like(p)
+        state["step"] += 1
+        forget = state["step"] ** group["beta2_decay"]
+        rate = rms(p).clamp(min=eps2) * torch.minimum(torch.as_tensor(group["lr"], device=p.device), state["step"].rsqrt())
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        square = grad.square()
+        if p.ndim > 1:
+            rows, columns = state["row_var"], state["col_var"]
+            rows.lerp_(square.mean(-1, keepdim=True), forget)
+            columns.lerp_(square.mean(-2, keepdim=True), forget)
+            estimate = rows * columns / rows.mean(-2, keepdim=True).clamp(min=eps1)
+        else:
+            estimate = state["variance"].lerp_(square, forget)
+        update = estimate.clamp(min=eps1 * eps1).rsqrt() * grad
+        p.sub_(update * (rate / (rms(update) / d).clamp(min=1.0)))
+
+
+def rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
 
 
 class Gpt2mlAdafactor(Optimizer):

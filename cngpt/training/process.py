@@ -24,6 +24,7 @@ def quiet() -> None:
         ".*LeafSpec.*",
         ".*IterableDataset.*__len__.*",
         ".*Checkpoint directory.*",
+        ".*torch.distributed.*_tensor. is deprecated.*",  # by DeepSpeed, twice a step
         ".*returned a view tensor.*",  # FSDP2, of our logits without their padding columns; nothing changes them in place
     ):
         warnings.filterwarnings("ignore", message=text)

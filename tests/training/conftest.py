@@ -1,5 +1,6 @@
 """A tiny corpus as shards, and settings for runs of seconds."""
 
+import json
 import random
 from pathlib import Path
 
@@ -44,13 +45,13 @@ def settings(tokenizer) -> dict:
     }
     trainer = {
         "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "single", "precision": "32-true", "micro_batch": 4,
-        "micro_batch_tokens": 64, "clip_norm": 1.0, "compile": False, "activation_checkpointing": False, "num_workers": 0,
+        "micro_batch_tokens": 64, "clip_norm": 1.0, "compile": False, "activation_checkpointing": False, "tensor_parallel": 1, "offload": False, "num_workers": 0,
     }  # fmt: skip
     generation = {
         "temperature": 1.0, "top_k": 0, "top_p": 0.9, "nucleus": "usual", "repetition_penalty": 1.0, "min_new_tokens": 0,
         "max_new_tokens": 8, "seed": 1,
     }  # fmt: skip
-    every = {"validation": {"every": 5, "windows": 4}, "checkpoint": {"every": 5, "keep": -1}, "log_every": 1}
+    every = {"validation": {"every": 5, "windows": 4}, "checkpoint": {"every": 5, "keep": -1, "folder": None}, "log_every": 1}
     return {
         "name": "test",
         "seed": 7,
@@ -64,3 +65,8 @@ def settings(tokenizer) -> dict:
         "callbacks": {**every, "samples": {"every": 5, "new_tokens": 4, "prompts": ["双十一"]}},
         "logger": {"name": "csv"},
     }
+
+
+def steps_in(lines: list[str]) -> list[int]:
+    """The steps of the rows of a samples.jsonl."""
+    return [json.loads(line)["step"] for line in lines]

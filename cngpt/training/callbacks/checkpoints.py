@@ -14,7 +14,7 @@ class Checkpoints(pl.Callback):
     """Saves every `every` steps and at the end. The first signal saves the last whole step and stops; a second one is
     the system's own. A half-accumulated step is dropped: its gradients are not part of the state."""
 
-    def __init__(self, folder: Path, every: int, keep: int, stopwatch: Stopwatch):
+    def __init__(self, folder: Path | str, every: int, keep: int, stopwatch: Stopwatch):
         self.folder, self.every, self.keep, self.stopwatch = folder, every, keep, stopwatch
         self.signalled: int | None = None
         self.stopped_by: int | None = None  # the signal that did end the run before its last step

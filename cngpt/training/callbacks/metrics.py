@@ -28,12 +28,16 @@ class Metrics(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step = trainer.global_step
+        if step == trainer.max_steps:
+            # Validation follows the last step wherever that falls. Here and not by Trainer.validate afterwards, for which a
+            # strategy sets itself up anew: DeepSpeed cannot, with weights that it has cut already.
+            trainer.val_check_batch = 1
         if self._lap_step is None:  # the first step compiles and warms up: the clock starts after it
             self._lap_step = step
             self.stopwatch.lap()
         if step % self.every and step != trainer.max_steps:
             return
-        loss = trainer.strategy.reduce(module.step_loss, reduce_op="mean").item()
+        loss = trainer.strategy.reduce(module.step_loss, reduce_op="mean").cpu().item()
         found = {
             "tokens": step * self.tokens_per_step,
             "loss": loss,
@@ -41,12 +45,13 @@ class Metrics(pl.Callback):
             "seconds": time.time() - self.started,
         }
         if module.grad_norm is not None:
-            found["grad_norm"] = module.grad_norm.item()
+            found["grad_norm"] = module.grad_norm.cpu().item()
         if step > self._lap_step:
             speed = (step - self._lap_step) * self.tokens_per_step / self.stopwatch.lap()
             found["tokens_per_second"] = speed
             if peak := peak_flops(device_name(trainer)):
-                found["mfu"] = speed * self.flops_per_token / (peak * trainer.world_size)
+                devices = trainer.world_size * getattr(trainer.strategy, "devices_a_process", 1)
+                found["mfu"] = speed * self.flops_per_token / (peak * devices)
             self._lap_step = step
         self._log(trainer, found)
 

@@ -9,8 +9,8 @@ from cngpt import store
 
 
 class ModelDirectory(pl.Callback):
-    """Written at the end of training, by a callback and not after `Trainer.fit`: where torch_xla spawns its processes, only
-    they hold the trained weights. Every rank takes part, rank 0 writes."""
+    """Written at the end of training, by a callback and not after `Trainer.fit`, when strategies have let go of the weights.
+    Every rank takes part, rank 0 writes."""
 
     def __init__(self, folder: Path, tokenizer, generation: dict):
         self.folder, self.tokenizer, self.generation = folder, tokenizer, generation
@@ -19,7 +19,10 @@ class ModelDirectory(pl.Callback):
         if trainer.global_step < trainer.max_steps:
             return
         # gathers sharded weights tensor by tensor, into the first rank's memory alone
-        state = get_model_state_dict(module.gpt, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if hasattr(trainer.strategy, "whole_weights"):
+            state = trainer.strategy.whole_weights(module.gpt)
+        else:
+            state = get_model_state_dict(module.gpt, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
         if trainer.is_global_zero:
             options = {"overwrite": True, "step": trainer.global_step}
             store.save_state(self.folder, module.gpt.shape.as_dict(), state, self.tokenizer, self.generation, **options)

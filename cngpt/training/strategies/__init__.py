@@ -18,31 +18,42 @@ def build(settings: dict):
 
         return DDPStrategy(process_group_backend=backend)
     if name == "fsdp":
-        from pytorch_lightning.strategies import ModelParallelStrategy
+        from cngpt.training.strategies.fsdp import FSDP
 
         devices = settings["devices"] if settings["devices"] != "auto" else torch.accelerator.device_count()
-        world = devices * settings["num_nodes"]  # Lightning's "auto" would cut each host's weights over the number of hosts
-        return ModelParallelStrategy(data_parallel_size=world, tensor_parallel_size=1, process_group_backend=backend)
+        world, cut = devices * settings["num_nodes"], settings["tensor_parallel"]
+        # said, as Lightning's "auto" would cut each host's weights over the number of hosts
+        return FSDP(data_parallel_size=world // cut, tensor_parallel_size=cut, process_group_backend=backend)
     if name.startswith("deepspeed_zero"):
-        from pytorch_lightning.strategies import DeepSpeedStrategy
+        from cngpt.training.strategies.deepspeed import ZeRO
 
-        offload = bool(settings.get("offload"))
-        return DeepSpeedStrategy(
-            stage=int(name[-1]),
-            offload_optimizer=offload,
-            offload_parameters=offload and name[-1] == "3",
-            logging_batch_size_per_gpu=1,  # else it looks for a batch sampler, which our loader has not
-        )
+        return ZeRO(int(name[-1]), settings["offload"], settings["clip_norm"], cpu=settings["accelerator"] == "cpu")
     if name == "xla":
-        return "auto" if settings["devices"] == 1 else "xla"
+        from cngpt.training.strategies.xla import SPMD
+
+        return SPMD(settings["devices"])
     raise ConfigError(f"trainer.strategy={name}: one of {', '.join(NAMES)}")
 
 
-def shard(module: pl.LightningModule) -> None:
-    """Cuts the model's weights over the strategy's device mesh, block by block (FSDP2), from `configure_model`."""
-    from torch.distributed.fsdp import fully_shard
+def place(settings: dict) -> dict:
+    """trainer.* settings -> what else Lightning's Trainer is told about the machine."""
+    if settings["strategy"] == "xla":
+        from cngpt.training.strategies.xla import PJRT
 
-    mesh = module.device_mesh["data_parallel"]
-    for block in module.gpt.blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(module.gpt, mesh=mesh)
+        # one process drives all devices of a host; tensors of inference mode are not for torch_xla
+        return {"accelerator": PJRT(), "devices": 1, "num_nodes": 1, "precision": settings["precision"], "inference_mode": False}
+    return {key: settings[key] for key in ("accelerator", "devices", "num_nodes", "precision")}
+
+
+def plugins(settings: dict) -> list:
+    """Strategies that keep whole weights on each device write one file, and read what any strategy wrote."""
+    from cngpt.training.checkpoint import AnyLayout
+
+    return [AnyLayout()] if settings["strategy"] in ("single", "ddp") else []
+
+
+def shard(module: pl.LightningModule) -> None:
+    """Cuts the model's weights over the strategy's device mesh, from `configure_model`."""
+    from cngpt.training.strategies import fsdp
+
+    fsdp.shard(module)

@@ -1,0 +1,210 @@
+"""task=plan for every preset on every machine, the seed's own run, advice that holds, and train asking first."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from cngpt.cli.help import choices
+from cngpt.cli.main import register_resolvers
+from cngpt.errors import ConfigError
+from cngpt.plan import launch, report
+from cngpt.plan.advice import FITS, TOO_LARGE, advise, verdict
+from cngpt.plan.memory import memory
+from cngpt.plan.speed import mfu_of, speed
+from cngpt.tasks.planning import VOCABULARIES, enforce, hardware_of, listed, planned_model, setup_of, slice_devices
+from cngpt.tokens import load_tokenizer
+from cngpt.training.throughput import peak_flops
+from tests.commands import ROOT, environment
+
+CONF = ROOT / "conf"
+SEED = ["experiment=gpt2ml", "trainer=tpu_pod", "hardware=v3-256"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra():
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def planned(*overrides: str) -> report.Plan:
+    cfg = compose("config", ["task=plan", *overrides])
+    hardware = hardware_of(cfg)
+    return report.plan(setup_of(cfg, planned_model(cfg, set()), hardware), hardware, cfg.tokens_per_step, cfg.max_steps)
+
+
+def stems(group: str) -> list[str]:
+    return [p.stem for p in choices(CONF / group)]
+
+
+@pytest.fixture(scope="module")
+def composed(hydra) -> list:
+    """Every trainer with the largest model, every model with the trainer that suits the machine."""
+    pairs = [("1.5b", t) for t in stems("trainer")] + [(m, "auto") for m in stems("model")]
+    return [compose("config", ["task=plan", "tokens_per_step=524288", f"model={m}", f"trainer={t}"]) for m, t in pairs]
+
+
+@pytest.mark.parametrize("name", stems("hardware"))
+def test_every_trainer_and_model_has_a_plan_on_it(name, composed):
+    for cfg in composed:
+        cfg.hardware = listed(name)
+        machine = hardware_of(cfg)
+        p = report.plan(setup_of(cfg, planned_model(cfg, set()), machine), machine, cfg.tokens_per_step, cfg.max_steps)
+        assert json.loads(json.dumps(p.as_dict()))["memory"]["total"] > 0 and report.rows(p)
+
+
+def test_the_seeds_own_run():
+    p = planned(*SEED)
+    assert p.setup.devices == 256 and p.setup.micro * p.setup.accumulate == 2 and p.verdict == FITS
+    seen = mfu_of(p.setup.model, 512 * 1024, 0.55, 256, p.hardware.peak_bf16)
+    assert seen == pytest.approx(p.hardware.mfu, abs=0.005)
+    assert 1 / p.speed.step_seconds == pytest.approx(0.55, rel=0.02)
+    assert p.speed.days * 24 == pytest.approx(50, rel=0.03)  # 2 days 2 hours; 100,000 steps at 0.55 a second are 50.5 hours
+
+
+def test_a_pod_of_this_size_would_not_hold_1_5b_whole_on_every_core():
+    p = planned(*SEED, "optim=adamw")
+    whole = replace(p.setup, strategy="ddp", precision="bf16-mixed")
+    assert verdict(whole, memory(whole), p.hardware.memory) == TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=1.5b", "hardware=rtx4090"],
+        ["model=1.5b", "hardware=a100_40gb"],
+        ["model=774m", "hardware=rtx4090", "trainer=gpu"],
+        ["model=1.5b", "trainer=tpu_pod", "hardware=v2", "trainer.activation_checkpointing=false"],
+        ["model=774m", "trainer=cpu", "hardware=cpu"],
+    ],
+)
+def test_what_is_advised_does_what_it_says(words):
+    p = planned(*words)
+    assert p.verdict != FITS and p.advice
+    for way in p.advice:
+        keys = [w.partition("=")[0] for w in way]
+        kept = [w for w in words if w.partition("=")[0] not in keys]
+        assert planned(*kept, *way).verdict == p.advice_is, way
+
+
+def test_nothing_is_advised_for_what_fits_and_more_devices_only_where_there_are_some():
+    assert planned("hardware=h200").advice == []
+    p = planned("model=1.5b", "hardware=rtx4090")
+    alone = advise(p.setup, p.hardware, p.hardware.memory, p.tokens_per_step, more=1)
+    assert alone and not any(word.startswith("trainer.devices") for way in alone for word in way)
+
+
+def test_twice_the_machine_is_twice_as_fast_and_costs_the_same():
+    one, two = planned("hardware=a100"), planned("hardware=a100", "trainer=ddp", "trainer.devices=2")
+    price = [speed(p.setup, replace(p.hardware, interconnect=None), p.tokens_per_step, 100) for p in (one, two)]
+    assert price[1].step_seconds == pytest.approx(price[0].step_seconds / 2)
+    assert price[1].cost == pytest.approx(price[0].cost)
+
+
+def test_slices_count_their_devices():
+    wanted = {"v2-8": 8, "v3-256": 256, "v4-32": 16, "v5litepod-16": 16, "v5p-8": 4, "v6e-8": 8}
+    assert {name: slice_devices(name) for name in wanted} == wanted
+    with pytest.raises(ConfigError, match=r"hardware\.slice=v3"):
+        slice_devices("v3")
+
+
+def test_peaks_are_those_that_training_logs():
+    for name in stems("hardware"):
+        entry = listed(name)
+        if entry["accelerator"] in ("gpu", "tpu"):
+            said = {"TPU v5e": "TPU v5litepod"}.get(entry["name"], entry["name"])
+            assert peak_flops(said) == entry["peak_bf16"], name
+
+
+def test_known_vocabularies_are_true():
+    assert VOCABULARIES["hanzi"] == load_tokenizer("hanzi").vocab_size
+
+
+@pytest.mark.parametrize("model", ("tiny", "mini", "124m"))
+@pytest.mark.parametrize("precision", ("32-true", "bf16-mixed"))
+def test_what_a_laptop_trains_is_never_refused(model, precision, monkeypatch):
+    monkeypatch.setattr("cngpt.tasks.planning.main_memory", lambda: 16e9)
+    cfg = compose("config", [f"model={model}", "trainer=cpu", f"trainer.precision={precision}"])
+    enforce(cfg, planned_model(cfg, set()))
+
+
+def test_what_cannot_fit_is_refused_with_advice_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr("cngpt.tasks.planning.main_memory", lambda: 24e9)
+    cfg = compose("config", ["model=1.5b", "trainer=cpu"])
+    with pytest.raises(ConfigError, match=r"^plan.enforce: .* GB.*optim=adafactor.*plan.enforce=false") as refused:
+        enforce(cfg, planned_model(cfg, set()))
+    assert "\n" not in str(refused.value)
+    cfg.plan.enforce = False
+    enforce(cfg, planned_model(cfg, set()))
+
+
+def test_launch_commands_are_filled_in():
+    p = planned("model=1.5b", "trainer=tpu_pod", "hardware=v4-32")
+    words = ["model=1.5b", "trainer=tpu_pod", "data=gpt2ml", "data.root=raw"]
+    for kind, create in (("gcloud", "tpu-vm create $TPU"), ("queued", "queued-resources create $TPU --node-id=$TPU")):
+        text = launch.commands(kind, p.setup, p.hardware, words, "mine")
+        assert create in text and "TYPE=v4-32" in text and "us-central2-b" in text and "--worker=all" in text
+        assert "task=prepare data=gpt2ml data.root=raw prepare.out=$BUCKET/shards" in text
+        start = next(line for line in text.splitlines() if "nohup" in line)
+        assert "run.py model=1.5b trainer=tpu_pod name=mine data=shards data.root=$BUCKET/shards callbacks." in start
+        assert "callbacks.checkpoint.folder=$BUCKET/runs/$TPU " in start
+        assert subprocess.run(["bash", "-n"], input=text.replace("gs://<bucket>", "gs://b"), text=True).returncode == 0
+    gpus = planned("model=1.5b", "trainer=fsdp", "hardware=h100", "trainer.devices=8", "trainer.num_nodes=2")
+    for kind in ("torchrun", "slurm"):
+        text = launch.commands(kind, gpus.setup, gpus.hardware, ["model=1.5b", "trainer=fsdp"], "mine")
+        assert "trainer.devices=8 trainer.num_nodes=2 name=mine" in text
+        with pytest.raises(ConfigError, match=f"launch={kind}"):
+            launch.commands(kind, p.setup, p.hardware, words, "mine")
+    with pytest.raises(ConfigError, match="launch=gcloud"):
+        launch.commands("gcloud", gpus.setup, gpus.hardware, words, "mine")
+
+
+CODE = """
+import sys
+sys.path.insert(0, {root!r})
+from cngpt.cli import main
+code = main()
+assert "torch" not in sys.modules, "torch was imported"
+sys.exit(code)
+"""
+WRONG = [
+    (["hardware=h300"], "hardware=h300: no such choice; one of .*h200"),
+    (["hardware.slice=v3", "hardware=v3"], "hardware.slice=v3: an accelerator type"),
+    (["launch=ssh"], "launch=ssh: one of gcloud, queued"),
+    (["hardware.mfu=0"], "hardware.mfu=0: must be above 0"),
+    (["task=train", "hardware=h200"], "hardware=h200: is for task=plan"),
+    (
+        ["model=1.5b", "trainer=tpu_pod", "hardware=v3", "hardware.slice=v3-48"],
+        "tokens_per_step=524288 does not divide by 48 devices",
+    ),
+]
+
+
+def command(*arguments: str, cwd) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-c", CODE.format(root=str(ROOT)), "task=plan", *arguments]
+    words = [w for w in words if w != "task=plan" or "task=train" not in arguments]
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, env=environment(COLUMNS="100"))
+
+
+@pytest.mark.parametrize("arguments, line", WRONG, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
+def test_a_mistake_is_one_line(arguments, line, tmp_path):
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and re.search(f"^error: .*{line}", done.stderr), done.stderr
+
+
+def test_the_table_and_the_json_say_the_same_without_torch(tmp_path):
+    words = ["model=1.5b", "trainer=fsdp", "hardware=a100", "trainer.devices=8"]
+    table, printed = command(*words, cwd=tmp_path), command(*words, "out=-", cwd=tmp_path)
+    assert table.returncode == printed.returncode == 0, table.stderr + printed.stderr
+    plan = json.loads(printed.stdout)
+    assert f"{plan['memory']['weights'] / 1e9:.2f}" in table.stdout and "of 80.00 GB: fits" in table.stdout
+    assert command(*words, "out=plan.json", cwd=tmp_path).returncode == 0
+    assert json.loads((tmp_path / "plan.json").read_text()) == plan
+    assert max(map(len, table.stdout.splitlines())) <= 100
