@@ -108,6 +108,16 @@ def test_twice_the_machine_is_twice_as_fast_and_costs_the_same():
     assert price[1].cost == pytest.approx(price[0].cost)
 
 
+def test_the_table_in_the_readme_is_what_the_plan_says():
+    rows = re.findall(r"^\| `([^`]*hardware=[^`]*)` \| (.*) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) == 4
+    for words, said in rows:
+        p = planned("model=1.5b", *words.split())
+        memory = f"{p.needed / 1e9:.1f} of {p.hardware.memory / 1e9:.1f} GB"
+        seen = [f"{p.speed.tokens_per_second:,.0f}", f"{p.hardware.mfu:.0%}", f"{p.speed.days:.1f} days", f"{p.speed.cost:,.0f} $"]
+        assert said.split(" | ") == [memory, p.verdict, *seen]
+
+
 def test_slices_count_their_devices():
     wanted = {"v2-8": 8, "v3-256": 256, "v4-32": 16, "v5litepod-16": 16, "v5p-8": 4, "v6e-8": 8}
     assert {name: slice_devices(name) for name in wanted} == wanted
