@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 
 from cngpt.errors import UserError
 
@@ -25,8 +26,7 @@ def run(work: Work, numbers: Sequence[int], processes: int, progress: Callable[[
         for number in numbers:
             work(number, progress)
         return
-    # spawn: a fork of a process that runs threads (torch, tokenizers) can hang
-    context = multiprocessing.get_context("spawn")
+    context = context_of_workers()
     done, told = context.Value("d", 0.0), 0.0
     pool = ProcessPoolExecutor(min(processes, len(numbers)), context, initializer=_begin, initargs=(work, done))
     try:
@@ -43,6 +43,16 @@ def run(work: Work, numbers: Sequence[int], processes: int, progress: Callable[[
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def context_of_workers() -> BaseContext:
+    """A fork of this process, which runs threads (torch, tokenizers), could hang; a server that has imported the stages and nothing
+    else forks workers at once, where each that is spawned imports for most of a second, in every stage."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cngpt.corpus.stages"])
+    return context
 
 
 def _begin(work: Work, done) -> None:

@@ -15,7 +15,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice
@@ -214,27 +215,35 @@ def shard(
             raise Pointless(f"{out} exists already, made with other settings; overwrite=true replaces it")
         seconds = dict(about["seconds"])
         size = 3 * account.counts["characters cleaned"]
-        with timed("tokenizing", size, progress, seconds) as bar:
-            step = Tokenizing(texts, tokenizer, place / "tokens")
-            for_little(engine, about["size"]).run(
-                step, missing(place / "tokens", numbers), bar, size / len(numbers), place / "engine"
-            )
-        account += accounts(place / "tokens", numbers)
-        report = report_of(account)
-        if not report["documents"]["kept"]:
-            raise nothing_kept(sources, report)
-        with files.atomic_folder(out, overwrite) as new:
-            with (
-                timed("writing shards", size, progress, seconds) as bar,
-                Split(new, tokenizer, valid_fraction, shard_bytes) as split,
-            ):
-                for n in numbers:
-                    for document in documents_of(place / "tokens" / unit_name(n), tokenizer):
-                        split.add(*document, owners[n], copies(document[0], weights[owners[n]]))
-                        bar(3 * document[2])
-                report |= split.close(
-                    {"settings": settings, **{k: v for k, v in report.items() if k not in ("shown", "duplicates")}}
-                )
+        left = deque(numbers)
+
+        def write(progress: Callable[[float], None]) -> None:
+            """To the shards, in order, the units that have their tokens."""
+            while left and (place / "tokens" / unit_name(left[0])).exists():
+                for document in documents_of(place / "tokens" / unit_name(left[0]), tokenizer):
+                    split.add(*document, owners[left[0]], copies(document[0], weights[owners[left[0]]]))
+                    progress(3 * document[2])
+                left.popleft()
+
+        with files.atomic_folder(out, overwrite) as new, Split(new, tokenizer, valid_fraction, shard_bytes) as split:
+            stages = for_little(engine, about["size"])
+            beside = stages.name == "local" and stages.processes > 1  # the workers tokenize, this process writes
+            with timed("tokenizing", (1 + beside) * size, progress, seconds) as bar:
+
+                def told(more: float) -> None:
+                    bar(more)
+                    if beside:
+                        write(bar)
+
+                step = Tokenizing(texts, tokenizer, place / "tokens")
+                stages.run(step, missing(place / "tokens", numbers), told, size / len(numbers), place / "engine")
+            with timed("writing shards", size, progress, seconds) as bar:
+                write(bar)
+            account += accounts(place / "tokens", numbers)
+            report = report_of(account)
+            if not report["documents"]["kept"]:
+                raise nothing_kept(sources, report)
+            report |= split.close({"settings": settings, **{k: v for k, v in report.items() if k not in ("shown", "duplicates")}})
             if not report["train"]["documents"]:
                 raise Pointless("data.sources: these weights leave no document to train on; take higher ones")
             report["mixture"] = mixture(sources, weights, split.counts)

@@ -15,7 +15,7 @@ from cngpt.corpus.readers import Reader
 from cngpt.corpus.readers.raw import Progress, Raw, sliced
 from cngpt.errors import UserError
 
-UNIT_BYTES = 32 << 20  # on disk
+UNIT_BYTES = 16 << 20  # on disk
 UNIT_FILES = 20_000
 
 

@@ -60,7 +60,8 @@ def killed(tmp_path: Path, kills: int, processes: int, monkeypatch) -> tuple[dic
     errors = tmp_path / "stderr"  # of the last one: workers that lose their parent complain
     here = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     while died < kills:
-        run = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path, str(processes)], env=here, stderr=open(errors, "w"))
+        with open(errors, "w") as file:
+            run = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path, str(processes)], env=here, stderr=file)
         stop = time.monotonic() + dice.uniform(0.5, 2.5)
         while run.poll() is None and time.monotonic() < stop:
             time.sleep(0.005)

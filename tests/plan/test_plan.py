@@ -114,7 +114,12 @@ def test_the_table_in_the_readme_is_what_the_plan_says():
     for words, said in rows:
         p = planned("model=1.5b", *words.split())
         memory = f"{p.needed / 1e9:.1f} of {p.hardware.memory / 1e9:.1f} GB"
-        seen = [f"{p.speed.tokens_per_second:,.0f}", f"{p.hardware.mfu:.0%}", f"{p.speed.days:.1f} days", f"{p.speed.cost:,.0f} $"]
+        seen = [
+            f"{p.speed.tokens_per_second:,.0f}",
+            f"{p.hardware.mfu:.0%}",
+            f"{p.speed.days:.1f} days",
+            f"{p.speed.cost:,.0f} $",
+        ]
         assert said.split(" | ") == [memory, p.verdict, *seen]
 
 
