@@ -40,7 +40,7 @@ test: $(VENV)/.installed-dev ## the tests that every change must pass, under ten
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev test-tpu ## what takes minutes: several processes, whole runs, the TPU code
-	$(BIN)/python -m pytest -m slow --ignore=tests/tpu
+	$(BIN)/python -m pytest -m slow --ignore=tests/tpu -n 2 --dist worksteal
 
 # torch_xla has its own torch, hence .venv-tpu (7 GB); without libtpu, as the tests make the CPU four devices
 $(VENV)-tpu/.installed: pyproject.toml constraints-tpu.txt | $(VENV)/bin/python

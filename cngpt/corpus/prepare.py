@@ -139,7 +139,9 @@ def clean_corpus(
     for source in settings["sources"]:
         source.pop("weight", None)
     if (folder / MANIFEST).is_file() and not overwrite:
-        return made_before(folder, settings)
+        about = made_before(folder, settings)
+        Workplace(folder, {}).sweep()
+        return about
     readers = [open_source(source) for source in settings["sources"]]
     skipped = Tally()
     work = units.plan(readers, skipped)

@@ -53,8 +53,19 @@ class Workplace:
 
     def __exit__(self, kind, *_) -> None:
         if kind is None or issubclass(kind, Pointless):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._throw_away()
         self._lock.close()
+
+    def sweep(self) -> None:
+        """Throws away what a process left that was killed after its work was done; not where another one works."""
+        if self.folder.exists():
+            with open(self.folder / "lock", "a") as self._lock:
+                if self._take():
+                    self._throw_away()
+
+    def _throw_away(self) -> None:
+        (self.folder / PURPOSE).unlink(missing_ok=True)  # first: half of it, if we are killed meanwhile, is good for nothing
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _take(self) -> bool:
         """Whether the lock is ours, or there are no locks here."""

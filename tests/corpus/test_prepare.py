@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -413,6 +414,29 @@ def test_a_worker_that_outlives_its_parent_gives_no_half_folder_a_name(tmp_path,
     monkeypatch.setattr(shutil, "rmtree", remove_while_it_is_renamed)
     with Workplace(tmp_path / "out", {}) as place:
         assert not renamed and not list(place.glob("read/*"))
+
+
+def test_a_workplace_that_was_half_thrown_away_is_begun_anew(tmp_path, monkeypatch):
+    def killed(path, **options):
+        shutil.rmtree(path / "read/00001")
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, suppress(InterruptedError), Workplace(tmp_path / "out", {}) as place:
+        (place / "read/00001").mkdir(parents=True)
+        (place / "read/00002").mkdir()
+        patch.setattr("cngpt.corpus.workplace.shutil", SimpleNamespace(rmtree=killed))
+    assert (place / "read/00002").exists()
+    with Workplace(tmp_path / "out", {}) as place:
+        assert not list(place.glob("read/*"))
+
+
+def test_what_a_process_left_that_had_all_done_is_swept_up(tmp_path):
+    sources, out = corpus(tmp_path / "in", 20), tmp_path / "out"
+    run(sources, out)
+    left = tmp_path / "out-texts.work/read/00000"
+    left.mkdir(parents=True)
+    run(sources, tmp_path / "other", texts=tmp_path / "out-texts")
+    assert not left.exists() and sorted(os.listdir(tmp_path)) == ["in", "other", "out", "out-texts"]
 
 
 def test_a_unit_that_was_made_twice_keeps_the_first_folder_where_it_is(tmp_path):
