@@ -174,7 +174,9 @@ def hardware(cfg: DictConfig) -> None:
                 "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU's driver"
             )
         if isinstance(t.devices, int) and t.devices > there:
-            raise ConfigError(f"trainer.devices={t.devices}: {there} GPU(s) here")
+            raise ConfigError(
+                f"trainer.devices={t.devices}: this machine has {there} GPU{'s' * (there > 1)}; take as many, or trainer.devices=auto"
+            )
     if t.strategy == "xla":
         xla(t)
     if (folder := cfg.callbacks.checkpoint.folder) and (t.strategy != "xla" or not files.is_remote(folder)):

@@ -95,7 +95,10 @@ def host_memory(setup: Setup, m: Memory) -> float:
     if setup.accelerator in ("cpu", "mps"):
         resting = m.weights + m.gradients + m.optimizer + m.program
         return max(local * m.total, local * resting + m.checkpoint) + m.offloaded
-    return local * PROGRAM["cpu"] + m.checkpoint + m.offloaded
+    # each process draws all weights in float32 on its host, then hands them to the device, where most strategies keep a part
+    processes = 1 if setup.accelerator == "tpu" else local
+    drawn = processes * 4 * tensors.count(tensors.shapes(**setup.model))
+    return processes * PROGRAM["cpu"] + max(drawn, m.checkpoint) + m.offloaded
 
 
 # ---- weights, gradients, optimizer

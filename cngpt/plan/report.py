@@ -87,7 +87,11 @@ def rows(p: Plan) -> list[tuple[str, str, str]]:
             "measured; what the allocator keeps" if s.accelerator == "cpu" else "assumed: context, libraries, fragmentation",
         ),
         ("needed", size(p.needed), room(p)),
-        ("host", size(p.host_memory), f"GB of main memory on a host; {size(m.checkpoint)} of it while a checkpoint is written"),
+        (
+            "host",
+            size(p.host_memory),
+            f"GB of main memory on a host at the start, when each process draws all weights, or later: a checkpoint takes {size(m.checkpoint)}",
+        ),
     ]
     if p.advice:
         first = "add" if p.advice_is == FITS else "try"

@@ -5,7 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from cngpt.cli.check import hardware
+from cngpt.cli.main import CONF, register_resolvers
+from cngpt.errors import ConfigError
 from tests.commands import ROOT, environment, run
 
 TWO = ["trainer.accelerator=cpu", "trainer.devices=2"]
@@ -96,6 +100,19 @@ def test_what_deepspeed_cannot_is_one_line(options, line, tmp_path):
     done = run(*options, "trainer.accelerator=cpu", cwd=tmp_path, check=False)
     assert done.returncode == 2 and re.search(f"^error: .*{line}", done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("options, there, line", [
+    (["trainer=ddp", "trainer.devices=2"], 1, "trainer.devices=2: this machine has 1 GPU; take as many"),
+    (["trainer=gpu"], 0, "trainer.accelerator=gpu: torch sees no GPU here"),
+    (["trainer=fsdp"], 1, "trainer.strategy=fsdp on one device has nothing to share out"),
+    (["trainer=gpu", "trainer.devices=auto"], 4, "trainer.strategy=single with 4 devices x 1 hosts: use trainer=ddp"),
+])  # fmt: skip
+def test_gpus_that_are_not_there_are_said_in_one_line(options, there, line, monkeypatch):
+    register_resolvers()
+    monkeypatch.setattr("cngpt.cli.machine.gpus", lambda: there)
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ConfigError, match=line):
+        hardware(compose("config", options))
 
 
 def test_help_lists_tasks_groups_and_five_examples():
