@@ -336,7 +336,8 @@ def wholes(work: Work, repeats: int) -> dict:
         results["whole"][str(n)] = {
             "seconds": spread(found[n]),
             "megabytes_per_second_a_core": spread(megabytes / seconds / n for seconds in found[n]),
-            "megabytes_per_processor_second": spread(megabytes / seconds for seconds in processor[n][1:]),
+            # of its own time alone: workers are children of the server that forks them
+            "megabytes_per_processor_second": spread(megabytes / seconds for seconds in processor[n][1:]) if n == 1 else None,
             "largest_process_megabytes": round(max(peaks[n]) / 1e6) if max(peaks[n]) else None,
         }
     if 2 in numbers:
@@ -422,7 +423,7 @@ def _whole(work: Work, folder: Path, processes: int, sender) -> None:
         work.sources, folder / "out", work.tokenizer, clean=work.clean, dedup=work.dedup, valid_fraction=VALID, processes=processes,
         memory=work.memory, progress=False,
     )  # fmt: skip
-    sender.send((time.perf_counter() - began, sum(os.times()[:4]) - before))  # of its workers too: all have ended
+    sender.send((time.perf_counter() - began, sum(os.times()[:4]) - before))
 
 
 # ---- on paper
@@ -455,7 +456,8 @@ def show(results: Mapping) -> None:
     for n, found in results["whole"].items():
         name = "1 process" if n == "1" else f"{n} processes"
         memory = found["largest_process_megabytes"]
-        speeds = [shown(found[key]) for key in ("seconds", "megabytes_per_second_a_core", "megabytes_per_processor_second")]
+        keys = ("seconds", "megabytes_per_second_a_core", "megabytes_per_processor_second")
+        speeds = [shown(found[key]) if found[key] else "?" for key in keys]
         table.add_row(name, *speeds, "?" if memory is None else f"{memory:,}")
     console.print(table)
     if results["speed_up"]:

@@ -113,18 +113,18 @@ class Sifting:
         source, account = Texts(self.read / name_of(number) / "texts"), Account()
         decisions, at = Decisions.load(self.decisions), 0
         verdicts, lines = decisions.of(number), decisions.lines
+        marked = Fingerprints.load(self.read / name_of(number) / "fingerprints").having(lines)
         with whole_folder(self.folder / name_of(number)) as new:
             with TextWriter(new / "texts") as writer:
                 for batch in source.batches():
-                    kept = []
-                    for text in batch:
-                        verdict, at = verdicts[at], at + 1
-                        if verdict != KEEP:
-                            self._drop(text, REASONS[verdict], decisions.original(number, at - 1), account)
-                            continue
-                        if len(lines):
-                            text = self._sift(text, lines, account)
-                        if text is not None:
+                    here = slice(at, at := at + len(batch))
+                    with_lines = [text.text for text, mark in zip(batch, marked[here], strict=True) if mark]
+                    sifted, kept = iter(without_lines(with_lines, lines, self.dedup.min_line_chars)), []
+                    for position, text in enumerate(batch, start=here.start):
+                        left = next(sifted) if marked[position] else text.text
+                        if verdicts[position] != KEEP:
+                            self._drop(text, REASONS[verdicts[position]], decisions.original(number, position), account)
+                        elif left == text.text or (text := self._less(text, left, account)) is not None:
                             kept.append(text)
                     writer.add(kept)
                     progress(sum(3 * len(text.text) for text in batch))
@@ -139,10 +139,7 @@ class Sifting:
             first = Texts(self.read / name_of(unit) / "texts").at([position])[0]
             account.show(what, text.id, first, text.text)
 
-    def _sift(self, text: Text, lines: np.ndarray, account: Account) -> Text | None:
-        left = without_lines(text.text, lines, self.dedup.min_line_chars)
-        if left == text.text:
-            return text
+    def _less(self, text: Text, left: str, account: Account) -> Text | None:
         account.changed["repeated_lines"] += 1
         account.characters["repeated_lines"] += len(text.text) - len(left)
         if len(left) < max(1, self.min_chars):

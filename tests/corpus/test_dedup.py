@@ -305,7 +305,7 @@ def test_a_line_of_many_documents_goes_from_all_of_them(tmp_path):
     for least, gone in ((5, True), (6, False)):
         settings = Dedup(lines=least)
         lines = decided([texts], tmp_path, settings).lines
-        left = [without_lines(text, lines, settings.min_line_chars) for text in texts]
+        left = without_lines(texts, lines, settings.min_line_chars)
         assert left == ([text.replace(f"\n {footer}", "").replace(f"\n{footer}", "") for text in texts] if gone else texts)
 
 
@@ -327,9 +327,12 @@ def test_lines_hashed_in_a_batch_are_the_lines_removed_from_a_text(texts):
         own = made.lines[start : start + count]
         start += count
         short = [line for line in text.split("\n") if len("".join(line.split()).replace("，", "").encode("utf-16-le")) < 6]
-        assert without_lines(text, own, 3) == "\n".join(short)
+        assert without_lines([text], own, 3) == ["\n".join(short)]
         assert len(set(own.tolist())) == count
     assert start == len(made.lines)
+    every = np.unique(made.lines)  # of a batch the same goes as of its texts one by one
+    for drop in every, every[::2]:
+        assert without_lines(texts, drop, 3) == [without_lines([text], drop, 3)[0] for text in texts]
 
 
 # Settings

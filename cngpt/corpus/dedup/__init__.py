@@ -2,7 +2,7 @@
 
 workers     fingerprints(texts, settings).save(unit file)              fingerprints.py
 one process decide(unit files, settings, read_texts, ...) -> Decisions   decide.py
-workers     without_lines(text, decisions.lines, settings.min_line_chars)
+workers     without_lines(texts, decisions.lines, settings.min_line_chars)
 """
 
 from cngpt.corpus.dedup.decide import Decisions, decide

@@ -6,6 +6,7 @@ Letters: n documents, b bands, r rows, k = b * r slots.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,13 @@ class Fingerprints:
     def load(cls, path: str | Path) -> "Fingerprints":
         """The arrays are views of the mapped file."""
         return cls(**arrays.load(path, KIND)[0])
+
+    def having(self, lines: np.ndarray) -> np.ndarray:
+        """(n,) bool: which documents have any of these lines, sorted hashes."""
+        has = np.zeros(len(self), bool)
+        if len(lines):
+            has[np.repeat(np.arange(len(self)), self.line_counts)[are_in(self.lines, lines)]] = True
+        return has
 
     @classmethod
     def joined(cls, parts: Sequence["Fingerprints"], settings: Dedup) -> "Fingerprints":
@@ -146,14 +154,23 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     return shared / max(1, len(both) - shared)
 
 
-def without_lines(text: str, drop: np.ndarray, min_line_chars: int) -> str:
-    """`text` without the lines whose hash is in `drop`, which is sorted. `min_line_chars` as when the lines were hashed."""
-    if not len(drop):
-        return text
-    normal = Normal([text])
-    hashes, _, numbers = normal.lines(normal.prefixes(), min_line_chars)
-    places = np.minimum(np.searchsorted(drop, hashes), len(drop) - 1)
-    gone = set(numbers[drop[places] == hashes].tolist())
-    if not gone:
-        return text
-    return "\n".join(line for number, line in enumerate(text.split("\n")) if number not in gone)
+def without_lines(texts: Sequence[str], drop: np.ndarray, min_line_chars: int) -> list[str]:
+    """The texts without the lines whose hash is in `drop`, which is sorted. `min_line_chars` as when the lines were hashed."""
+    left = list(texts)
+    if not len(drop) or not left:
+        return left
+    normal = Normal(left)
+    hashes, owners, numbers = normal.lines(normal.prefixes(), min_line_chars)
+    found = are_in(hashes, drop)
+    firsts = list(accumulate((text.count("\n") + 1 for text in left), initial=0))
+    gone: dict[int, set[int]] = {}
+    for owner, number in zip(owners[found].tolist(), numbers[found].tolist(), strict=True):
+        gone.setdefault(owner, set()).add(number - firsts[owner])
+    for owner, lines in gone.items():
+        left[owner] = "\n".join(line for number, line in enumerate(left[owner].split("\n")) if number not in lines)
+    return left
+
+
+def are_in(hashes: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Which of the hashes are among some, which are sorted and not none."""
+    return some[np.minimum(np.searchsorted(some, hashes), len(some) - 1)] == hashes
