@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -194,18 +194,7 @@ class NewFolder:
 
     def commit(self) -> None:
         self._refuse_existing("was made by another process meanwhile")
-        if self.path.exists():
-            old = _temporary_name(self.path, OUTGOING)
-            os.replace(self.path, old)
-            try:
-                os.replace(self.temporary, self.path)
-            except BaseException:
-                os.replace(old, self.path)
-                raise
-            shutil.rmtree(old, ignore_errors=True)  # what stays is removed the next time
-        else:
-            os.replace(self.temporary, self.path)
-        sync_folder(self.path.parent)
+        replace_folder(self.temporary, self.path)
 
     def abort(self) -> None:
         shutil.rmtree(self.temporary, ignore_errors=True)
@@ -213,6 +202,23 @@ class NewFolder:
     def _refuse_existing(self, what: str) -> None:
         if self.path.exists() and not self.overwrite and not is_empty(self.path):
             raise UserError(f"{self.path} {what}; overwrite=true replaces it")
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """`new` becomes `path`; what is there gives way whole, and is removed only when the new one has its name."""
+    _clear_leftovers(path)
+    if path.exists():
+        old = _temporary_name(path, OUTGOING)
+        os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except BaseException:
+            os.replace(old, path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)  # what stays is removed the next time
+    else:
+        os.replace(new, path)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -250,25 +256,37 @@ def local_copy(url: str, folder: Path, check: Callable[[Path], None], progress: 
 
 
 def send_folder(folder: Path, url: str, last: str, progress: Callable[[float], None] = lambda _: None) -> None:
-    """All files below `folder` to `url`, which holds nothing else afterwards. Those named `last` go first from there and come last,
-    so that they are there only while all the others are.
+    """All files below `folder` to `url`. Those named `last` go first from there and come last, so that they are there only while all
+    the others are. What is there of the same kind (subfolder and suffix) goes, for it is an older one of these; UserError, before
+    anything is touched, where other files are there.
     """
     names = sorted(
         (os.path.relpath(path, folder).replace(os.sep, "/") for path, _ in listing(folder)), key=lambda n: (_named(n, last), n)
     )
     with _remote(url):
         fs, inner = _filesystem(url)
-        old = (
-            [below for path, _ in listing(url) if (below := path[len(url.rstrip("/")) :].lstrip("/"))] if fs.exists(inner) else []
-        )
-        for below in sorted(old, key=lambda n: not _named(n, last)):
-            if _named(below, last) or below not in names:
-                fs.rm_file(f"{inner.rstrip('/')}/{below}")
+        old = below(url)
+        if others := strangers(url, names):
+            raise UserError(f"{url} holds other files, {others[0]} for one, and is not replaced; give a folder of its own")
+        for name in sorted(old, key=lambda n: not _named(n, last)):
+            if _named(name, last) or name not in names:
+                fs.rm_file(f"{inner.rstrip('/')}/{name}")
         for name in names:
             target = f"{inner.rstrip('/')}/{name}"
             fs.makedirs(target.rpartition("/")[0], exist_ok=True)
             fs.put_file(str(folder / name), target)
             progress((folder / name).stat().st_size)
+
+
+def below(url: str) -> list[str]:
+    """The names of all files below, relative to it; none where there is no such folder."""
+    return [name for path, _ in listing(url) if (name := path[len(url.rstrip("/")) :].lstrip("/"))] if exists(url) else []
+
+
+def strangers(url: str, names: Sequence[str]) -> list[str]:
+    """What is below `url` and is not of a kind with any of these names: in the same subfolder, with the same suffix."""
+    kinds = {(name.rpartition("/")[0], Path(name).suffix) for name in names if "/" in name}
+    return [n for n in below(url) if n not in names and (n.rpartition("/")[0], Path(n).suffix) not in kinds]
 
 
 def size_of(root: str | Path) -> int:

@@ -11,7 +11,6 @@ and ends with the same bytes as if nothing had happened, whatever the number of 
 
 import errno
 import json
-import os
 import random
 import shutil
 import time
@@ -28,7 +27,7 @@ import numpy as np
 from cngpt import files
 from cngpt.bar import Bar
 from cngpt.corpus import units
-from cngpt.corpus.clean import Cleaner, build, name_of
+from cngpt.corpus.clean import Cleaner, build, fingerprint, name_of
 from cngpt.corpus.dedup import Decisions, Dedup, decide
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.engines import Engine
@@ -92,11 +91,18 @@ def prepare(
         raise ConfigError(f"prepare.texts={texts}, prepare.out={out}: work is done on a local disk; the clean texts stay there")
     out = Path(out)
     texts = Path(texts) if texts else out.with_name(out.name + "-texts")
-    for folder, mark in (out, REPORT), (texts, MANIFEST):
-        if overwrite and folder.exists() and not files.is_empty(folder) and not (folder / mark).is_file():
+    for key, folder, mark, replaced in ("out", out, REPORT, overwrite), ("texts", texts, MANIFEST, True):
+        here = folder.resolve()
+        for source in sources:
+            if not files.is_remote(source["root"]) and here in (root := Path(source["root"]).resolve(), *root.parents):
+                raise ConfigError(f"prepare.{key}={folder}: is or holds what is read, {source['root']}; choose another folder")
+        # of the clean texts nothing half made ever has their name: whatever lacks the mark is somebody else's
+        if replaced and folder.exists() and not files.is_empty(folder) and not (folder / mark).is_file():
             raise UserError(
                 f"{folder} was not made by task=prepare ({mark} is missing) and is not replaced; choose another folder"
             )
+    if out.resolve() == texts.resolve():
+        raise ConfigError(f"prepare.out={out} and prepare.texts={texts} are the same folder; they need two")
     # beside a workplace, `out` may be this run's own, killed before it could tidy up: shard() looks
     if out.exists() and not overwrite and not files.is_empty(out) and not Workplace.of(out).exists():
         raise UserError(f"{out} exists already; overwrite=true replaces it")
@@ -135,7 +141,7 @@ def clean_corpus(
 ) -> dict:
     """The manifest of `folder`, which is made where it is missing: clean texts, a file a unit."""
     settings = {"sources": [dict(source) for source in sources], "rules": [name_of(rule) for rule in build(clean)]}
-    settings |= {"clean": dict(clean), "dedup": vars(dedup) if dedup else None}
+    settings |= {"clean": dict(clean), "decided by": fingerprint(clean), "dedup": vars(dedup) if dedup else None}
     for source in settings["sources"]:
         source.pop("weight", None)
     if (folder / MANIFEST).is_file() and not overwrite:
@@ -174,10 +180,7 @@ def clean_corpus(
         manifest = {"format": FORMAT, "settings": settings, "size": size, "plan": purpose["plan"], "seconds": seconds}
         manifest |= {"units": [readers.index(unit.reader) for unit in work], "account": account.as_dict()}
         files.write_json(done / MANIFEST, manifest)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(done, folder)
-        files.sync_folder(folder.parent)
+        files.replace_folder(done, folder)
     return files.read_json(folder / MANIFEST)
 
 

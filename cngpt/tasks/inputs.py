@@ -230,6 +230,8 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
         raise ConfigError(
             f"prepare.out={remote}: other shards are there; train on them with data=shards data.root={remote}, or overwrite=true"
         )
+    if remote and (others := files.strangers(remote, SENT)):
+        raise ConfigError(f"prepare.out={remote}: holds other files, {others[0]} for one; give a folder of its own")
     if not first_process():
         wait_for(out)
     elif again or not whole:
@@ -249,6 +251,9 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
             )
     else:
         check_unchanged(data["sources"], out)
+        if options["out"] and not remote:
+            made = {"decided by": fingerprint(clean), "dedup": vars(dedup) if dedup else None, "weights": weights}
+            check_made_with(out, {**made, "valid_fraction": data["valid_fraction"]}, [s["root"] for s in sources])
         say(f"reading {out}, made before; task=prepare overwrite=true makes it anew")
     shards = Shards(out / "train")
     if shards.fingerprint != tokenizer.fingerprint:
@@ -266,6 +271,8 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
     return out
 
 
+PARTS = [f"{part}/{name}" for part in ("train", "valid") for name in ("manifest.json", "00000.bin", "00000.idx")]
+SENT = [*PARTS, "report.json", "report.html", "tokenizer.json"]  # what a folder of shards holds
 MARK = "train/manifest.json"  # holds the checksums of all that is trained on, and is sent last
 
 
@@ -402,6 +409,24 @@ def check_unchanged(sources: list[dict], out: Path) -> None:
         raise ConfigError(
             f"data.root: the texts have changed since {out} was made of them ({then:,} -> {now:,} bytes);"
             " task=prepare overwrite=true makes it anew, prepare.out=... makes another"
+        )
+
+
+def check_made_with(out: Path, settings: dict, roots: list[str]) -> None:
+    """ConfigError where the shards of prepare.out=... were made with other settings than these, or of other folders that are there still."""
+    from cngpt import files
+
+    if not (out / "report.json").exists():  # of task=convert
+        return
+    then = files.read_object(out / "report.json", "task=prepare overwrite=true makes it anew")["settings"]
+    keys = {"decided by": "clean", "dedup": "dedup", "weights": "data.weights", "valid_fraction": "data.valid_fraction"}
+    other = [key for name, key in keys.items() if then.get(name) != settings[name]]
+    for before, now in zip((absolute(s["root"]) for s in then["sources"]), roots, strict=False):
+        other += ["data.root"] if before != now and files.exists(before) else []
+    if other:
+        raise ConfigError(
+            f"prepare.out={out}: was made with another {', '.join(dict.fromkeys(other))}; task=prepare overwrite=true makes it anew,"
+            " another prepare.out=... makes another"
         )
 
 

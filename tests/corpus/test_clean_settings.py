@@ -135,13 +135,42 @@ def test_a_broken_file_of_ones_own_is_one_line(tmp_path):
 
 def test_an_exception_in_a_rule_of_ones_own_drops_the_document_and_is_counted(own):
     for function, reason in (
-        ("fails", "fails raised IndexError"),
+        ("fails", "fails raised IndexError: string index out of range"),
         ("number", "number returned int, not text"),
         ("nothing", "nothing"),
     ):
         cleaner = Cleaner(build({"own": f"{own}:{function}"}))
         assert cleaner(Document("正文")) is None
         assert cleaner.dropped.counts == {reason: 1}
+
+
+HARD = """
+from __future__ import annotations
+import sys
+from dataclasses import dataclass
+from beside import word
+from cngpt.corpus.clean import Drop
+@dataclass
+class Rest:
+    text: str
+def blanks(text): return Rest(text.replace(word, "\\r\\n\\r\\n")).text
+def ends(text): sys.exit("bye")
+def scores(text): return Drop(f"score {len(text) / 7}")
+"""
+
+
+def test_rules_of_ones_own_import_what_lies_beside_end_nothing_and_leave_paragraphs(tmp_path):
+    (tmp_path / "hard.py").write_text(HARD, encoding="utf-8")
+    (tmp_path / "beside.py").write_text("word = '广告'\n", encoding="utf-8")
+
+    def cleaner(function):
+        return Cleaner(build({"own": f"{tmp_path / 'hard.py'}:{function}"}))
+
+    assert cleaner("blanks")(Document("一段广告二段")) == "一段\n二段"
+    for function, reason in ("ends", "ends raised SystemExit: bye"), ("scores", "score #"):
+        made = cleaner(function)
+        assert made(Document("一段")) is made(Document("一二三段")) is None
+        assert made.dropped.counts == {reason: 2}
 
 
 def test_a_rule_of_ones_own_works_in_a_process_that_was_spawned(own):

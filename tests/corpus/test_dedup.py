@@ -194,7 +194,9 @@ def test_who_goes_is_similar_to_one_that_stays_and_no_close_pair_stays(tmp_path_
         assert original < number and decisions.verdicts[original] == KEEP
         assert similarity(texts[number], texts[original]) >= threshold
     for number in np.flatnonzero(decisions.verdicts == EXACT):
-        assert texts.index(texts[number]) == decisions.originals[number]
+        first = texts.index(texts[number])  # which may have gone as a near copy: then what stays is the original of both
+        assert decisions.originals[number] == (first if decisions.verdicts[first] == KEEP else decisions.originals[first])
+        assert decisions.verdicts[decisions.originals[number]] == KEEP
     for a, b in combinations(np.flatnonzero(decisions.verdicts == KEEP), 2):
         assert similarity(texts[a], texts[b]) < max(0.9, threshold) and texts[a] != texts[b]
 

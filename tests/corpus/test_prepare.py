@@ -449,3 +449,52 @@ def test_a_unit_that_was_made_twice_keeps_the_first_folder_where_it_is(tmp_path)
                 opened = new / "texts.json"
     assert (tmp_path / "00003/texts.json").read_text() == "first" and not opened.exists()
     assert os.listdir(tmp_path) == ["00003"]
+
+
+@pytest.mark.parametrize("key", ["out", "texts"])
+def test_nobodys_folder_gives_way_to_shards_or_clean_texts(tmp_path, key):
+    """Neither one that holds the raw texts, nor one with anything else, whatever is asked for."""
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "thesis").write_text("years of work")
+    sources = corpus(docs / "corpus", 20)
+    places = {"out": tmp_path / "out", "texts": tmp_path / "texts"}
+    for overwrite in False, True:
+        for folder in docs, docs / "corpus", docs / "corpus/..":
+            with pytest.raises(ConfigError, match=rf"prepare.{key}=.* is or holds what is read"):
+                run(sources, **places | {key: folder}, overwrite=overwrite)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis").write_text("years of work")
+    with pytest.raises(UserError, match=r"mine (exists already|was not made by task=prepare)"):
+        run(sources, **places | {key: tmp_path / "mine"})
+    with pytest.raises(ConfigError, match="are the same folder"):
+        run(sources, tmp_path / "out", texts=tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.jsonl", "corpus", "docs", "mine", "thesis", "thesis"]
+
+
+def test_clean_texts_that_are_made_anew_replace_the_old_ones_in_one_move(tmp_path, monkeypatch):
+    """Killed while the old ones are removed, none of the new ones is missing."""
+    sources, texts, remove = corpus(tmp_path / "in", 20), tmp_path / "texts", shutil.rmtree
+    run(sources, tmp_path / "out", texts=texts)
+    corpus(tmp_path / "in", 30)
+
+    def killed(path, **options):
+        if "texts" in path.name and (path / "manifest.json").exists():
+            remove(path / "00000")
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        run(sources, tmp_path / "out", texts=texts, overwrite=True)
+    assert run(sources, tmp_path / "other", texts=texts)["documents"]["kept"] == 30
+
+
+def test_a_rule_of_ones_own_that_changed_is_noticed(tmp_path):
+    rule = tmp_path / "mine.py"
+    rule.write_text("def less(text):\n    return text.replace('正文', '')\n")
+    sources, clean = corpus(tmp_path / "in", 20), {**BASIC, "own": [f"{rule}:less"]}
+    run(sources, tmp_path / "a", clean=clean, texts=tmp_path / "texts")
+    rule.write_text("def less(text):\n    return text.replace('文章', '')\n")
+    with pytest.raises(ConfigError, match="texts that were cleaned otherwise"):
+        run(sources, tmp_path / "b", clean=clean, texts=tmp_path / "texts")

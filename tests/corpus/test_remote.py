@@ -113,10 +113,24 @@ def test_what_was_sent_half_is_never_taken_for_whole(tmp_path, remote, monkeypat
     assert bytes_of(fetched(shards)) == bytes_of(here)
     # another corpus in the same place: nothing of the old one stays, and the copy here gives way
     other = run_into(tmp_path / "b", corpus(tmp_path / "in2", 80))
-    put(tmp_path / "in2", f"{remote}/shards/left_behind")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/00077.bin").write_bytes(b"of a larger corpus")
+    put(tmp_path / "more", f"{remote}/shards/train")
     files.send_folder(other, f"{remote}/shards", "manifest.json")
     assert bytes_of(fetched(shards)) == bytes_of(other)
-    assert not files.exists(f"{remote}/shards/left_behind/a.jsonl")
+    assert not files.exists(f"{remote}/shards/train/00077.bin")
+
+
+@pytest.mark.parametrize("place", ["raw", "train"])
+def test_other_peoples_files_in_the_place_stay(tmp_path, remote, place):
+    here = run_into(tmp_path / "a", corpus(tmp_path / "in", 50))
+    put(tmp_path / "in", f"{remote}/shards/{place}")
+    with pytest.raises(UserError, match=rf"/shards holds other files, {place}/a.jsonl for one, and is not replaced"):
+        files.send_folder(here, f"{remote}/shards", "manifest.json")
+    said = rf"prepare\.out=.*/shards: holds other files, {place}/a.jsonl for one"
+    with pytest.raises(ConfigError, match=said):  # before anything is prepared
+        prepared(options(tmp_path, f"prepare.out={remote}/shards"), load_tokenizer("hanzi"))
+    assert files.below(f"{remote}/shards") == [f"{place}/a.jsonl"]
 
 
 def run_into(folder, sources):
@@ -206,3 +220,18 @@ def test_a_remote_file_is_read_like_a_local_one(tmp_path, remote):
         ):
             assert getattr(a, step[0])(*step[1:]) == getattr(local, step[0])(*step[1:]), step
         assert b.read(10) == data[10:20]
+
+
+@pytest.mark.parametrize("other, key", [
+    (["clean=web"], "clean"), (["dedup=off"], "dedup"), (["data.valid_fraction=0.3"], "data.valid_fraction"), (["data.root={other}"], "data.root"),
+])  # fmt: skip
+def test_shards_of_a_named_place_that_were_made_otherwise_are_not_taken(tmp_path, other, key):
+    corpus(tmp_path / "in", 50)
+    (tmp_path / "elsewhere").mkdir()
+    corpus(tmp_path / "elsewhere/in", 50)
+    place, tokenizer = f"prepare.out={tmp_path / 'shards'}", load_tokenizer("hanzi")
+    mine = ["data=files", f"data.root={tmp_path / 'in'}", place]
+    assert prepared(options(tmp_path, *mine), tokenizer) == prepared(options(tmp_path, *mine), tokenizer)
+    changed = options(tmp_path, *mine, *[o.format(other=tmp_path / "elsewhere/in") for o in other])
+    with pytest.raises(ConfigError, match=rf"prepare.out=.*shards: was made with another {key};.*overwrite=true"):
+        prepared(changed, tokenizer)

@@ -3,10 +3,12 @@
 import functools
 import hashlib
 import importlib.util
+import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cngpt.corpus.clean.characters import lone_surrogates
+from cngpt.corpus.clean.characters import line_ends, lone_surrogates, paragraphs
 from cngpt.corpus.clean.rules import Drop, Rule
 from cngpt.errors import ConfigError, nearest
 
@@ -44,20 +46,35 @@ class OwnRule:
     def __call__(self, text: str) -> str | Drop:
         try:
             result = _function(self.path, self.name, self.digest)(text)
-        except Exception as error:  # one odd document must not end a run of hours: it is counted under this reason
-            return Drop(f"{self.name} raised {type(error).__name__}")
+        except (Exception, SystemExit) as error:  # one odd document must not end a run of hours: it is counted under this reason
+            return reason(f"{self.name} raised {type(error).__name__}: {_line(error)}")
         if result is None:
             return Drop(self.name)
         if isinstance(result, str):
-            return lone_surrogates(result)
-        return result if isinstance(result, Drop) else Drop(f"{self.name} returned {type(result).__name__}, not text")
+            return paragraphs(line_ends(lone_surrogates(result)))  # a line taken away leaves no empty one
+        return (
+            reason(result.reason) if isinstance(result, Drop) else Drop(f"{self.name} returned {type(result).__name__}, not text")
+        )
+
+
+def reason(text: object) -> Drop:
+    """Without its numbers: "score 0.31" and "score 0.32" are one row of the report, not two of ten thousand."""
+    return Drop(re.sub(r"\d+(\.\d+)?", "#", " ".join(str(text).split()))[:80])
 
 
 @functools.cache
 def _module(path: str, digest: str):
     spec = importlib.util.spec_from_file_location(f"own_rules_{digest}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    sys.path.insert(0, str(Path(path).parent))  # what lies beside it may be imported
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    finally:
+        sys.path.remove(str(Path(path).parent))
     return module
 
 

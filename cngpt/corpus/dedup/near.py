@@ -12,7 +12,7 @@ import numpy as np
 from cngpt.corpus.dedup.fingerprints import Fingerprints, jaccard, shingle_sets
 from cngpt.corpus.dedup.index import Index, Memory, groups
 from cngpt.corpus.dedup.normal import MULTIPLIER, mixed
-from cngpt.corpus.dedup.settings import KEEP, NEAR, Dedup
+from cngpt.corpus.dedup.settings import EXACT, KEEP, NEAR, Dedup
 
 BUCKET = 256  # documents of a bucket that later ones are compared with: the first that stay
 COMPARED = 32  # of these, by signature, a document's true similarity is computed with so many, the likeliest first
@@ -48,6 +48,9 @@ def find(
                     verdicts[number], originals[number] = NEAR, original
     finally:
         stays.close()
+    exact = np.flatnonzero(verdicts == EXACT)
+    gone = exact[verdicts[originals[exact]] == NEAR]  # copies of one that went itself: what stays is its original
+    originals[gone] = originals[originals[gone]]
     return {"candidates": buckets.candidates, "compared": compared}
 
 
