@@ -25,7 +25,7 @@ import numpy as np
 from cngpt.bench.measure import Clock, MemoryOf, conditions, interleaved, shown, spread
 from cngpt.corpus import units
 from cngpt.corpus.clean import Cleaner, build
-from cngpt.corpus.dedup import Dedup, Fingerprints, fingerprints
+from cngpt.corpus.dedup import Dedup, FingerprintWriter
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.prepare import POOL_FROM, documents_of, find_duplicates, min_chars_of, prepare
 from cngpt.corpus.readers import open_source
@@ -353,8 +353,8 @@ def stages(work: Work) -> dict[str, float]:
     cleaner, account, dedup = Cleaner(build(work.clean)), Account(), work.dedup
     plan = units.plan([open_source(source) for source in work.sources], Tally())
     for unit in plan:
-        found = []
         with whole_folder(place / "read" / name_of(unit.number)) as new, TextWriter(new / "texts") as writer:
+            prints = FingerprintWriter(new / "fingerprints", dedup) if dedup else None
             batches = batches_of(unit.documents(Tally()))
             while True:
                 with clock("read"):
@@ -365,14 +365,14 @@ def stages(work: Work) -> dict[str, float]:
                     texts = [Text(text, d.source, d.id) for d in batch if (text := cleaner(d)) is not None]
                 with clock("store clean texts"):
                     writer.add(texts)
-                if dedup:
+                if prints:
                     with clock("fingerprints"):
-                        found.append(fingerprints([text.text for text in texts], dedup))
+                        prints.add([text.text for text in texts])
             with clock("store clean texts"):
                 writer.close()
-            if dedup:
+            if prints:
                 with clock("fingerprints"):
-                    Fingerprints.joined(found, dedup).save(new / "fingerprints")
+                    prints.close()
             write_json(new / "account.json", account.as_dict())
     numbers, done = range(len(plan)), place / "read"
     if dedup:

@@ -13,7 +13,7 @@ from multiprocessing.context import BaseContext
 
 from cngpt.errors import UserError
 
-Work = Callable[[int, Callable[[float], None]], None]  # (number, progress in bytes)
+Work = Callable[..., None]  # (number, progress in bytes[, work.of(number)])
 POLL = 0.2  # seconds
 
 
@@ -28,9 +28,12 @@ def run(work: Work, numbers: Sequence[int], processes: int, progress: Callable[[
         return
     context = context_of_workers()
     done, told = context.Value("d", 0.0), 0.0
-    pool = ProcessPoolExecutor(min(processes, len(numbers)), context, initializer=_begin, initargs=(work, done))
+    # what a task needs besides its number travels with it: Reading's units are too many for every worker to have them all
+    shared = work.shared() if hasattr(work, "shared") else work
+    tasks = ((number, work.of(number)) if hasattr(work, "of") else (number,) for number in numbers)
+    pool = ProcessPoolExecutor(min(processes, len(numbers)), context, initializer=_begin, initargs=(shared, done))
     try:
-        waiting = {pool.submit(_run, number) for number in numbers}
+        waiting = {pool.submit(_run, *task) for task in tasks}
         while waiting:
             finished, waiting = wait_for(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
             for future in finished:
@@ -68,8 +71,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(number: int) -> None:
-    _work(number, _tell)
+def _run(number: int, *more) -> None:
+    _work(number, _tell, *more)
 
 
 def _tell(more: float) -> None:

@@ -32,6 +32,7 @@ from cngpt.corpus.dedup import Decisions, Dedup, decide
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.engines import Engine
 from cngpt.corpus.readers import Reader, open_source
+from cngpt.corpus.readers.raw import forget
 from cngpt.corpus.report import Account, nothing_kept, print_rows, reasons, report_of, show, skipped_rows
 from cngpt.corpus.report_page import render
 from cngpt.corpus.split import Split
@@ -51,7 +52,7 @@ BASIC = {
     "empty_brackets": True,
     "min_chars": 20,
 }  # for any text; conf/clean has more
-POOL_FROM = 64 << 20  # bytes on disk; below, starting processes takes longer than the work
+POOL_FROM = 64 << 20  # bytes of text; below, starting processes takes longer than the work
 
 
 def prepare(
@@ -153,7 +154,8 @@ def clean_corpus(
     work = units.plan(readers, skipped)
     size = sum(unit.size for unit in work)
     numbers = range(len(work))
-    engine = for_little(engine, size)
+    engine = for_little(engine, sum(unit.content for unit in work))
+    forget()  # the archives that were looked into: only workers read them from here on, if there are any
     purpose = {"format": FORMAT, **settings, "plan": units.digest(work)}
     with Workplace(folder, purpose) as place:
         if (folder / MANIFEST).is_file() and not overwrite:  # by the process that was waited for
@@ -231,7 +233,7 @@ def shard(
                 left.popleft()
 
         with files.atomic_folder(out, overwrite) as new, Split(new, tokenizer, valid_fraction, shard_bytes) as split:
-            stages = for_little(engine, about["size"])
+            stages = for_little(engine, size)
             beside = stages.name == "local" and stages.processes > 1  # the workers tokenize, this process writes
             with timed("tokenizing", (1 + beside) * size, progress, seconds) as bar:
 
@@ -252,7 +254,7 @@ def shard(
             if not report["train"]["documents"]:
                 raise Pointless("data.sources: these weights leave no document to train on; take higher ones")
             report["mixture"] = mixture(sources, weights, split.counts)
-            report |= {"settings": settings, "texts": str(texts), "processes": engine.processes, "engine": engine.name}
+            report |= {"settings": settings, "texts": str(texts), "processes": stages.processes, "engine": engine.name}
             report |= {"seconds": round(time.monotonic() - began, 2), "stages": {k: round(v, 2) for k, v in seconds.items()}}
             files.write_json(new / REPORT, report)
             files.write_text(new / "report.html", render(report))
@@ -273,11 +275,11 @@ def documents_of(folder: Path, tokenizer: Tokenizer) -> Iterator[tuple[int, np.n
         if rows["tokens"].any()
         else np.zeros(0, np.uint16)
     )
-    ends = np.cumsum(rows["tokens"], dtype=np.int64).tolist()
-    for hash, end, tokens, characters in zip(
-        rows["hash"].tolist(), ends, rows["tokens"].tolist(), rows["characters"].tolist(), strict=True
-    ):
-        yield hash, ids[end - tokens : end], characters
+    end = 0
+    for first in range(0, len(rows), 1 << 16):  # of millions of documents, not all numbers as Python's own at once
+        for hash, tokens, characters in rows[first : first + (1 << 16)].tolist():
+            end += tokens
+            yield hash, ids[end - tokens : end], characters
 
 
 def weight_of(source: Mapping) -> float:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from cngpt import files
 from cngpt.corpus.clean import Cleaner, build, with_title
-from cngpt.corpus.dedup import EXACT, KEEP, NEAR, Decisions, Dedup, Fingerprints, fingerprints, without_lines
+from cngpt.corpus.dedup import EXACT, KEEP, NEAR, Decisions, Dedup, Fingerprints, FingerprintWriter, without_lines
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.report import Account
 from cngpt.corpus.texts import Text, Texts, TextWriter
@@ -62,20 +62,29 @@ class Reading:
     folder: Path
     _cleaner: Cleaner | None = field(default=None, repr=False)
 
-    def __call__(self, number: int, progress: Progress) -> None:
+    def shared(self) -> "Reading":
+        """What every worker needs: all but the units, of which a corpus of 800,000 files has a gigabyte."""
+        return replace(self, units=[])
+
+    def of(self, number: int) -> Unit:
+        """What one task needs besides."""
+        return self.units[number]
+
+    def __call__(self, number: int, progress: Progress, unit: Unit | None = None) -> None:
         if self._cleaner is None:
             self._cleaner = Cleaner(build(self.clean))
-        account, skipped, found = Account(), Tally(), []
+        account, skipped = Account(), Tally()
         with whole_folder(self.folder / name_of(number)) as new:
+            prints = FingerprintWriter(new / "fingerprints", self.dedup) if self.dedup else None
             with TextWriter(new / "texts") as writer:
-                for batch in batches_of(self.units[number].documents(skipped, progress)):
+                for batch in batches_of((unit or self.units[number]).documents(skipped, progress)):
                     texts = self._clean(batch, account)
                     writer.add(texts)
-                    if self.dedup:
-                        found.append(fingerprints([text.text for text in texts], self.dedup))
+                    if prints:
+                        prints.add([text.text for text in texts])
                 writer.close()
-            if self.dedup:
-                Fingerprints.joined(found, self.dedup).save(new / "fingerprints")
+            if prints:
+                prints.close()
             account.skipped = skipped
             files.write_json(new / "account.json", account.as_dict())
 
@@ -164,13 +173,17 @@ class Tokenizing:
             with open(new / "ids.bin", "wb") as file:
                 for batch in Texts(self.texts / name_of(number) / "texts").batches():
                     ids = self.tokenizer.encode_batch([text.text for text in batch])
-                    rows.extend(self._row(text, tokens, account) for text, tokens in zip(batch, ids, strict=True))
+                    rows.append(
+                        np.array([self._row(text, tokens, account) for text, tokens in zip(batch, ids, strict=True)], TOKENS)
+                    )
                     self._count_unknown(batch, ids, account)
                     if ids:
                         file.write(np.concatenate(ids).astype(kind).data)
                     progress(sum(3 * len(text.text) for text in batch))
                 files.close_on_disk(file)
-            np.save(new / "documents.npy", np.array(rows, TOKENS))
+            with open(new / "documents.npy", "wb") as file:
+                np.save(file, np.concatenate([np.zeros(0, TOKENS), *rows]))
+                files.close_on_disk(file)
             files.write_json(new / "account.json", account.as_dict())
 
     def _row(self, text: Text, tokens: np.ndarray, account: Account) -> tuple:

@@ -19,7 +19,7 @@ UNIT_BYTES = 16 << 20  # on disk
 UNIT_FILES = 20_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """Consecutive files of one source, or a slice of one file."""
 
@@ -31,6 +31,11 @@ class Unit:
     @property
     def size(self) -> int:
         return sum(raw.size for raw in self.raws)
+
+    @property
+    def content(self) -> float:
+        """Bytes to read, about, compressed ones counted as what is in them."""
+        return sum(raw.content for raw in self.raws)
 
     def documents(self, skipped: Tally, progress: Progress = lambda _: None) -> Iterator[Document]:
         """All its documents in order. UserError where a file is not what it was when the work was planned."""

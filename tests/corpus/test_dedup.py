@@ -1,6 +1,7 @@
 """Deduplication: what a copy is, what the fingerprints promise, and that who goes depends on nothing but the documents' order."""
 
 import json
+import os
 import random
 import sys
 import tracemalloc
@@ -20,6 +21,7 @@ from cngpt.corpus.dedup import (
     Decisions,
     Dedup,
     Fingerprints,
+    FingerprintWriter,
     decide,
     fingerprints,
     index,
@@ -335,6 +337,20 @@ def test_lines_hashed_in_a_batch_are_the_lines_removed_from_a_text(texts):
     every = np.unique(made.lines)  # of a batch the same goes as of its texts one by one
     for drop in every, every[::2]:
         assert without_lines(texts, drop, 3) == [without_lines([text], drop, 3)[0] for text in texts]
+
+
+def test_fingerprints_of_a_large_unit_are_written_in_parts_and_are_the_same_bytes(tmp_path, monkeypatch):
+    texts = [text + "\n" + "页脚说明" * 4 for text in corpus(4, documents=70)]
+    for settings in Dedup(lines=3), Dedup(near=False), Dedup(exact=False, lines=2):
+        Fingerprints.joined([fingerprints(texts, settings)], settings).save(tmp_path / "whole")
+        for part in 7, 70, 1000:
+            monkeypatch.setattr(sys.modules["cngpt.corpus.dedup.fingerprints"], "PART", part)
+            writer = FingerprintWriter(tmp_path / "parts", settings)
+            for first in range(0, 70, 5):
+                writer.add(texts[first : first + 5])
+            writer.close()
+            assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["parts", "whole"]
 
 
 # Settings

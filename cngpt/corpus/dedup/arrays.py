@@ -1,7 +1,8 @@
 """Several named arrays in one file, read back as views of the mapped file: nothing is in memory until it is looked at."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,28 @@ from cngpt.errors import UserError
 ALIGN = 64
 
 
-def save(path: str | Path, kind: str, arrays: Mapping[str, np.ndarray], **about) -> None:
+@dataclass(frozen=True)
+class Pieces:
+    """An array that is written piece by piece, as it lies in memory."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    pieces: Sequence[np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+def save(path: str | Path, kind: str, arrays: Mapping[str, np.ndarray | Pieces], **about) -> None:
     """A line of JSON, padded with spaces, then the arrays one after another. The file appears whole or not at all."""
     rows = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     head = json.dumps({"kind": kind, "arrays": rows, **about}).encode()
     with files.atomic_write(path) as file:
         file.write(head + b" " * (-(len(head) + 1) % ALIGN) + b"\n")
         for array in arrays.values():
-            file.write(np.ascontiguousarray(array).data)
+            for piece in array.pieces if isinstance(array, Pieces) else [array]:
+                file.write(np.ascontiguousarray(piece).data)
             file.write(bytes(-array.nbytes % ALIGN))
 
 

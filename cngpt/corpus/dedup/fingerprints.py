@@ -19,6 +19,7 @@ BATCH_CHARACTERS = 1 << 18  # worked on at once: about 20 MB of arrays, whatever
 RANDOM_ROUNDS = 16  # of a signature; the slots still empty then are filled one by one
 EMPTY = np.uint32(0xFFFFFFFF)
 KIND = "fingerprints"
+PART = 100_000  # documents whose fingerprints are in memory while a unit is read: 54 MB with dedup=default
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,46 @@ class Fingerprints:
         return cls(
             **{f.name: np.concatenate([getattr(part, f.name) for part in parts], axes.get(f.name, 0)) for f in fields(cls)}
         )
+
+
+class FingerprintWriter:
+    """Those of a unit, batch by batch, into one file. However many documents there are, a part of them is in memory: the others wait
+    in files beside, which `close` joins and removes."""
+
+    def __init__(self, path: Path, settings: Dedup):
+        self._path, self._settings = path, settings
+        self._waiting: list[Fingerprints] = []
+        self._parts: list[Path] = []
+
+    def add(self, texts: Sequence[str]) -> None:
+        self._waiting.append(fingerprints(texts, self._settings))
+        if sum(map(len, self._waiting)) >= PART:
+            self._parts.append(self._path.with_name(f"{self._path.name}-{len(self._parts)}"))
+            Fingerprints.joined(self._waiting, self._settings).save(self._parts[-1])
+            self._waiting = []
+
+    def close(self) -> None:
+        """The file appears, whole."""
+        rest = Fingerprints.joined(self._waiting, self._settings)
+        if not self._parts:
+            rest.save(self._path)
+            return
+        parts = [*map(Fingerprints.load, self._parts), rest]
+        pieces = {}
+        for f in fields(Fingerprints):
+            arrays_of = [getattr(part, f.name) for part in parts]
+            if f.name == "signature":  # band by band, and in a band one part after the other
+                bands, _, rows = rest.signature.shape
+                shape = (bands, sum(part.shape[1] for part in arrays_of), rows)
+                pieces[f.name] = arrays.Pieces(
+                    rest.signature.dtype, shape, [part[band] for band in range(bands) for part in arrays_of]
+                )
+            else:
+                shape = (sum(map(len, arrays_of)), *arrays_of[0].shape[1:])
+                pieces[f.name] = arrays.Pieces(arrays_of[0].dtype, shape, arrays_of)
+        arrays.save(self._path, KIND, pieces)
+        for path in self._parts:
+            path.unlink()
 
 
 def fingerprints(texts: Sequence[str], settings: Dedup) -> Fingerprints:
