@@ -1,4 +1,4 @@
-"""A progress bar for work that is measured in bytes."""
+"""A progress bar for work that is measured in bytes, or counted."""
 
 import time
 
@@ -6,9 +6,13 @@ BAR_AFTER = 3.0  # seconds until a bar is worth its lines
 
 
 class Bar:
-    """Called with bytes done: a progress bar on stderr with speed and ETA, once the work has lasted BAR_AFTER seconds."""
+    """Called with bytes done: a progress bar on stderr with speed and ETA, once the work has lasted BAR_AFTER seconds.
 
-    def __init__(self, total: int, shown: bool = True, title: str = "preparing"):
+    counted: what is counted instead of bytes: "documents".
+    """
+
+    def __init__(self, total: int, shown: bool = True, title: str = "preparing", counted: str | None = None):
+        self._counted = counted
         self._total, self._shown, self._title, self._began = total, shown, title, time.monotonic()
         self._done, self._next, self._bar = 0.0, BAR_AFTER, None
 
@@ -32,11 +36,13 @@ class Bar:
         from rich import progress
         from rich.console import Console
 
+        numbers = [progress.DownloadColumn(), progress.TransferSpeedColumn()]
+        if self._counted:
+            numbers = [progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + self._counted)]
         bar = progress.Progress(
             progress.TextColumn(self._title),
             progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
+            *numbers,
             progress.TimeRemainingColumn(),
             console=Console(stderr=True),
         )

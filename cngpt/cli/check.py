@@ -123,6 +123,7 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
             raise ConfigError(f"{key}={cfg[key]}: there is nothing of this name; a run directory, model directory or checkpoint")
     values = [o for o in overrides if not o.startswith("~") and o.partition("=")[0].lstrip("+").partition("@")[0] not in choices]
     if cfg.task in ("train", "prepare", "tokenizer", "bench"):
+        sources(cfg)
         build(OmegaConf.to_container(cfg.clean, resolve=True))
     types(cfg, [o for o in overrides if o not in values], [v.partition("=")[0].lstrip("+") for v in values])
     ranges(cfg)
@@ -149,6 +150,17 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
             raise ConfigError(
                 f"schedule.warmup_steps={warmup}: must be below schedule.total_steps={total}, else the peak is never reached"
             )
+
+
+def sources(cfg: DictConfig) -> None:
+    """That data.sources is a list of mappings, each with its reader and root."""
+    form = "a list of mappings, as [{reader: files, root: my_texts}]"
+    listed = OmegaConf.to_container(cfg.data.sources, resolve=True) if OmegaConf.is_list(cfg.data.sources) else None
+    if not listed:
+        raise ConfigError(f"data.sources={show(cfg.data.sources)}: {form} is needed")
+    for source in listed:
+        if not isinstance(source, dict) or not all(isinstance(source.get(key), str) for key in ("reader", "root")):
+            raise ConfigError(f"data.sources: {show(source)} is no mapping with the texts reader and root; {form} is needed")
 
 
 def engine(cfg: DictConfig) -> None:
@@ -314,6 +326,10 @@ def ranges(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and value not in allowed:
             raise ConfigError(f"{key}={show(value)}: one of {', '.join(allowed)}.{nearest(str(value), allowed)}")
+    for key in AUTO:
+        value = OmegaConf.select(cfg, key)
+        if value != "auto" and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ConfigError(f"{key}={show(value)}: a whole number above 0, or auto")
     for key in POSITIVE:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, int | float) and not value > 0:

@@ -1,6 +1,7 @@
 """Hydra's and OmegaConf's exceptions as one line that names the key and the remedy."""
 
 import re
+import sys
 from pathlib import Path
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -29,6 +30,8 @@ def explain(error: Exception, conf: Path) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = list(error.options or [])
+        if group == "clean" and not any(a.startswith("clean=") for a in sys.argv[1:]):
+            return f"data={choice}: conf/clean/{choice}.yaml, the rules for it, is missing; write it, or choose some: clean=basic"
         return f"{group}={choice}: no such choice; one of {', '.join(options)}.{nearest(choice, options)}"
     text = " ".join(str(error).split())
     if isinstance(error, ConfigCompositionException):

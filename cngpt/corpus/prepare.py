@@ -11,6 +11,7 @@ and ends with the same bytes as if nothing had happened, whatever the number of 
 
 import errno
 import json
+import math
 import random
 import shutil
 import time
@@ -32,7 +33,7 @@ from cngpt.corpus.dedup import Decisions, Dedup, decide
 from cngpt.corpus.document import Document, Tally
 from cngpt.corpus.engines import Engine
 from cngpt.corpus.readers import Reader, open_source
-from cngpt.corpus.readers.raw import forget
+from cngpt.corpus.readers.raw import forget, sliced
 from cngpt.corpus.report import Account, nothing_kept, print_rows, reasons, report_of, show, skipped_rows
 from cngpt.corpus.report_page import render
 from cngpt.corpus.split import Split
@@ -44,7 +45,7 @@ from cngpt.errors import ConfigError, UserError
 from cngpt.tokens.shards import SHARD_BYTES, Shards, dtype_for
 
 REPORT, MANIFEST = "report.json", "manifest.json"
-FORMAT = 1  # of a folder of clean texts
+FORMAT = 2  # of a folder of clean texts
 BASIC = {
     "html": True,
     "invisible": True,
@@ -52,6 +53,7 @@ BASIC = {
     "empty_brackets": True,
     "min_chars": 20,
 }  # for any text; conf/clean has more
+LOOK_BYTES = 1 << 20  # of a large file, when a few documents are looked at
 POOL_FROM = 64 << 20  # bytes of text; below, starting processes takes longer than the work
 
 
@@ -90,8 +92,8 @@ def prepare(
         weight_of(source)
     if files.is_remote(out) or files.is_remote(texts or ""):
         raise ConfigError(f"prepare.texts={texts}, prepare.out={out}: work is done on a local disk; the clean texts stay there")
-    out = Path(out)
-    texts = Path(texts) if texts else out.with_name(out.name + "-texts")
+    out = named("out", out)
+    texts = named("texts", texts) if texts else out.with_name(out.name + "-texts")
     for key, folder, mark, replaced in ("out", out, REPORT, overwrite), ("texts", texts, MANIFEST, True):
         here = folder.resolve()
         for source in sources:
@@ -115,6 +117,15 @@ def prepare(
     if progress:
         show(report)
     return report
+
+
+def named(key: str, folder: str | Path) -> Path:
+    """A folder that has a name of its own, which `.` and `..` have not: what is half done lies beside it under that name."""
+    path = Path(folder)
+    path = path if path.name not in ("", "..") else path.resolve()
+    if not path.name:
+        raise ConfigError(f"prepare.{key}={folder}: a folder below this one is needed")
+    return path
 
 
 @contextmanager
@@ -171,7 +182,8 @@ def clean_corpus(
         done = place / "read"
         if dedup:
             done = place / "texts"
-            with timed("finding duplicates", documents, progress, seconds) as bar:  # told in shares of the whole
+            # told in shares of the whole
+            with timed("finding duplicates", documents, progress, seconds, "documents") as bar:
                 found = find_duplicates(place, numbers, dedup, memory, lambda share: bar(share * documents))
             sift = Sifting(place / "read", place / "decisions", dedup, min_chars_of(clean), done)
             with timed("removing duplicates", 3 * account.counts["characters cleaned"], progress, seconds) as bar:
@@ -183,7 +195,12 @@ def clean_corpus(
         manifest |= {"units": [readers.index(unit.reader) for unit in work], "account": account.as_dict()}
         files.write_json(done / MANIFEST, manifest)
         files.replace_folder(done, folder)
-    return files.read_json(folder / MANIFEST)
+    return manifest_of(folder)
+
+
+def manifest_of(folder: Path) -> dict:
+    """What a folder of clean texts says of itself."""
+    return files.read_object(folder / MANIFEST, f"overwrite=true makes {folder} anew")
 
 
 def find_duplicates(place: Path, numbers: Sequence[int], settings: Dedup, memory: int, progress) -> dict:
@@ -228,9 +245,18 @@ def shard(
             """To the shards, in order, the units that have their tokens."""
             while left and (place / "tokens" / unit_name(left[0])).exists():
                 for document in documents_of(place / "tokens" / unit_name(left[0]), tokenizer):
-                    split.add(*document, owners[left[0]], copies(document[0], weights[owners[left[0]]]))
+                    split.add(*document, owners[left[0]], copies(document[0], weights[owners[left[0]]]) > 0)
                     progress(3 * document[2])
                 left.popleft()
+
+        def write_again(progress: Callable[[float], None]) -> None:
+            """The second and later copies of what weighs more than 1, a pass over its source for each."""
+            for nth in range(2, math.ceil(max(weights)) + 1):
+                for number in (n for n in numbers if weights[owners[n]] > nth - 1):
+                    for hash, ids, characters in documents_of(place / "tokens" / unit_name(number), tokenizer):
+                        if copies(hash, weights[owners[number]]) >= nth:
+                            split.again(hash, ids, characters, owners[number])
+                        progress(3 * characters)
 
         with files.atomic_folder(out, overwrite) as new, Split(new, tokenizer, valid_fraction, shard_bytes) as split:
             stages = for_little(engine, size)
@@ -244,8 +270,11 @@ def shard(
 
                 step = Tokenizing(texts, tokenizer, place / "tokens")
                 stages.run(step, missing(place / "tokens", numbers), told, size / len(numbers), place / "engine")
-            with timed("writing shards", size, progress, seconds) as bar:
+            heavier = [(n, math.ceil(weights[owners[n]]) - 1) for n in numbers if weights[owners[n]] > 1]
+            more = sum(3 * times * characters_of(place / "tokens" / unit_name(n)) for n, times in heavier)
+            with timed("writing shards", size + more, progress, seconds) as bar:
                 write(bar)
+                write_again(bar)
             account += accounts(place / "tokens", numbers)
             report = report_of(account)
             if not report["documents"]["kept"]:
@@ -282,6 +311,11 @@ def documents_of(folder: Path, tokenizer: Tokenizer) -> Iterator[tuple[int, np.n
             yield hash, ids[end - tokens : end], characters
 
 
+def characters_of(folder: Path) -> int:
+    """Of a unit."""
+    return int(np.load(folder / "documents.npy")["characters"].sum())
+
+
 def weight_of(source: Mapping) -> float:
     weight = source.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 100:
@@ -314,9 +348,9 @@ def mixture(sources: Sequence[Mapping], weights: Sequence[float], counts: Mappin
 
 
 @contextmanager
-def timed(title: str, total: float, shown: bool, seconds: dict[str, float]) -> Iterator[Bar]:
+def timed(title: str, total: float, shown: bool, seconds: dict[str, float], counted: str | None = None) -> Iterator[Bar]:
     began = time.monotonic()
-    with Bar(int(total), shown, title) as bar:
+    with Bar(int(total), shown, title, counted) as bar:
         yield bar
     seconds[title] = seconds.get(title, 0.0) + time.monotonic() - began
 
@@ -341,8 +375,8 @@ def min_chars_of(clean: Mapping) -> int:
 def made_before(folder: Path, settings: dict) -> dict:
     """The manifest of clean texts that are there; ConfigError where they were made otherwise, or of other files. Raw files that are
     gone do not matter."""
-    about = files.read_json(folder / MANIFEST)
-    if about.get("format") != FORMAT or about["settings"] != plain(settings):
+    about = manifest_of(folder)
+    if about.get("format") != FORMAT or about.get("settings") != plain(settings):
         raise ConfigError(
             f"{folder} holds texts that were cleaned otherwise; overwrite=true makes them anew, prepare.texts=... elsewhere"
         )
@@ -408,29 +442,37 @@ def _clean_texts(readers: list[Reader], clean: Cleaner, account: Account, progre
 def inspect(
     sources: Sequence[Mapping], n: int, clean: Mapping[str, Any] = BASIC, seed: int = 0, progress: bool = True
 ) -> Iterator[tuple[Document, str | None, str]]:
-    """(raw document, clean text or None, why it was dropped) for n random documents.
+    """(raw document, clean text or None, why it was dropped) for n random documents, none of them twice; fewer where there are fewer.
 
-    Random files, by size, then a random one of the first 1,000 documents in each: a look takes seconds, however large the corpus.
-    progress: at the end, on stderr, what was skipped in these files and why. ConfigError when there is nothing to read,
-    UserError when none of these files held a document.
+    Random files, by size, or parts of LOOK_BYTES of a large one that is not compressed, then a random one of the first 1,000 documents in
+    each: a look takes seconds, however large the corpus. progress: at the end, on stderr, what was skipped in these files and why.
+    ConfigError when there is nothing to read, UserError when none of these files held a document.
     """
     dice, skipped = random.Random(seed), Tally()
     readers = [open_source({k: v for k, v in source.items() if k != "weight"}) for source in sources]
-    raws = [(reader, raw) for reader in readers for raw in reader.found(skipped)]
+    parts = [(reader, part) for reader in readers for raw in reader.found(skipped) for part in sliced(raw, LOOK_BYTES)]
+    parts.sort(key=lambda found: dice.random() ** (1 / max(1, found[1].size)), reverse=True)  # larger ones mostly first
     cleaner = Cleaner(build(clean))
-    tallies, shown = {}, 0  # a file that is looked into twice counts once
-    for reader, raw in dice.choices(raws, weights=[max(1, raw.size) for _, raw in raws], k=n) if raws else ():
-        tally = tallies[reader.root, raw.name] = Tally()
-        documents = list(islice(reader.documents_of(raw, tally), 1000))
-        if documents:
-            document = dice.choice(documents)
-            cleaner.reset()
-            text = cleaner(document)
-            shown += 1
-            yield document, text, ", ".join(cleaner.dropped.counts)
+    tallies: dict[int, Tally] = {}  # a file that is looked into twice counts once
+    seen: dict[int, set[str]] = {}
+    left, waiting = n, deque(range(len(parts)))
+    while left and waiting:
+        at = waiting.popleft()
+        reader, raw = parts[at]
+        tallies[at] = Tally()
+        documents = [d for d in islice(reader.documents_of(raw, tallies[at]), 1000) if d.id not in seen.get(at, ())]
+        if not documents:
+            continue
+        document = dice.choice(documents)
+        seen.setdefault(at, set()).add(document.id)
+        waiting.append(at)
+        left -= 1
+        cleaner.reset()
+        text = cleaner(document)
+        yield document, text, ", ".join(cleaner.dropped.counts)
     for tally in tallies.values():
         skipped.merge(tally)
-    if n and not shown:
-        raise UserError(f"no document in {len(tallies)} of {len(raws)} files: {reasons({'skipped': skipped.as_dict()})}")
+    if left == n > 0:
+        raise UserError(f"no document in {len(tallies)} of {len(parts)} files: {reasons({'skipped': skipped.as_dict()})}")
     if progress and skipped.counts:
         print_rows(skipped_rows(skipped.as_dict()))

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from cngpt.corpus.document import Tally, lot, writable
 from cngpt.corpus.workplace import Pointless
 
+RULE_DID = ("changed", "characters", "dropped")  # what is counted of a rule
 SHOWN_UNKNOWN = 20  # of the commonest characters that became [UNK]
 SHOWN = 10  # documents before and after
 SHOWN_CHARACTERS = 1000  # of each
+LEAD = 60  # of them before the first difference
 
 
 @dataclass
@@ -19,9 +21,7 @@ class Account:
 
     counts: Counter = field(default_factory=Counter)  # read, cleaned, kept, bytes, unknown
     by_source: Counter = field(default_factory=Counter)  # (source, what)
-    changed: Counter = field(default_factory=Counter)  # documents, by rule
-    characters: Counter = field(default_factory=Counter)  # taken away, by rule
-    dropped_by: Counter = field(default_factory=Counter)  # documents, by rule
+    rules: Counter = field(default_factory=Counter)  # as Cleaner.done: (rule, source, what)
     unknown: Counter = field(default_factory=Counter)  # characters that became [UNK]
     lengths: Counter = field(default_factory=Counter)  # documents, by the number of binary digits of their characters
     dropped: Tally = field(default_factory=Tally)
@@ -31,10 +31,11 @@ class Account:
 
     def show(self, what: str, id: str, before: str, after: str) -> None:
         """Perhaps keeps this document as an example of what was done to it."""
-        if before != after and self.wants(what, id):
-            self._draw(
-                what, [{"id": writable(id), "before": writable(before[:SHOWN_CHARACTERS]), "after": after[:SHOWN_CHARACTERS]}]
-            )
+        if before == after or not self.wants(what, id):
+            return
+        start = where_they_part(before, after)
+        before, after = (writable(text[start : start + SHOWN_CHARACTERS]) for text in (before, after))
+        self._draw(what, [{"id": writable(id), "from": start, "before": before, "after": after}])
 
     def wants(self, what: str, id: str) -> bool:
         """Whether `show` would keep this one, as things stand."""
@@ -78,7 +79,13 @@ class Account:
         )
 
 
-COUNTERS = ("counts", "by_source", "changed", "characters", "dropped_by", "unknown", "lengths")
+def where_they_part(before: str, after: str) -> int:
+    """LEAD characters before the first difference, or 0."""
+    same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    return same - LEAD if same > LEAD else 0
+
+
+COUNTERS = ("counts", "by_source", "rules", "unknown", "lengths")
 
 
 def report_of(account: Account) -> dict:
@@ -90,9 +97,7 @@ def report_of(account: Account) -> dict:
     return {
         "documents": {"read": read, "kept": kept, "dropped": read - kept, "skipped": account.skipped.counts.total()},
         "sources": sources,
-        "changed": dict(sorted(account.changed.items(), key=lambda item: (-item[1], item[0]))),
-        "taken": dict(sorted(account.characters.items(), key=lambda item: (-item[1], item[0]))),
-        "dropped_by": dict(sorted(account.dropped_by.items(), key=lambda item: (-item[1], item[0]))),
+        "rules": rules_of(account.rules),
         "duplicates": account.duplicates,
         "dropped": account.dropped.as_dict(),
         "skipped": account.skipped.as_dict(),
@@ -105,6 +110,14 @@ def report_of(account: Account) -> dict:
         },
         "bytes": account.counts["bytes"],
     }
+
+
+def rules_of(counted: Counter) -> dict[str, dict[str, dict[str, int]]]:
+    """rule -> source -> documents changed and dropped, characters taken away."""
+    rules: dict[str, dict[str, dict[str, int]]] = {}
+    for (rule, source, what), number in sorted(counted.items()):
+        rules.setdefault(rule, {}).setdefault(source, dict.fromkeys(RULE_DID, 0))[what] = number
+    return rules
 
 
 def nothing_kept(sources: Sequence[Mapping], report: dict) -> Pointless:

@@ -4,9 +4,10 @@ import difflib
 from html import escape
 
 from cngpt import page
+from cngpt.corpus.report import RULE_DID, where_they_part
 
 MARKED = 400  # characters of an example in which differences are marked
-LEAD = 60  # of them before the first difference
+KEPT = 160  # characters of a document that is only shown as kept
 
 DUPLICATES = {
     "documents": "documents compared",
@@ -27,10 +28,9 @@ def render(report: dict) -> str:
         "<h2>One pass over the shards</h2>",
         mixture(report["mixture"]),
         "<h2>Rules, in their order</h2>",
-        rules(report),
-        "<h2>Dropped, and why</h2>",
-        *(reason(name, what) for name, what in report["dropped"].items()),
-        "" if report["dropped"] else "<p>none</p>",
+        *rules(report),
+        "<h2>Kept, and dropped</h2>",
+        kept_and_dropped(report),
         "<h2>Not read, and why</h2>",
         *(reason(name, what) for name, what in report["skipped"].items()),
         "" if report["skipped"] else "<p>none</p>",
@@ -106,16 +106,32 @@ def mixture(rows: list[dict]) -> str:
     )
 
 
-def rules(report: dict) -> str:
-    changed, taken, dropped = report["changed"], report["taken"], report["dropped_by"]
-    names = dict.fromkeys([*report["settings"]["rules"], *changed, *dropped])  # repeated_lines belongs to dedup
-    head = ["rule", "documents changed", "characters taken away", "documents dropped"]
-    return page.table(head, [[name, changed.get(name, 0), taken.get(name, 0), dropped.get(name, 0)] for name in names])
+def rules(report: dict) -> list[str]:
+    """What each did, and behind its name the same for each source, with examples."""
+    head = ["documents changed", "characters taken away", "documents dropped"]
+    names = dict.fromkeys([*report["settings"]["rules"], *report["rules"]])  # dedup adds some
+    totals = {name: [sum(did[what] for did in report["rules"].get(name, {}).values()) for what in RULE_DID] for name in names}
+    parts = [page.table(["rule", *head], [[name, *total] for name, total in totals.items()])]
+    for name in (name for name in names if name in report["rules"]):
+        did_to, pairs = report["rules"][name], report["shown"].get(f"rule {name}", [])
+        inside = page.table(["source", *head], [[source, *(did[what] for what in RULE_DID)] for source, did in did_to.items()])
+        inside += "".join(side_by_side(pair, "before", "after") for pair in pairs)
+        parts.append(f"<details><summary>{escape(name)}, by source, with examples</summary>{inside}</details>")
+    return parts
 
 
-def reason(name: str, what: dict) -> str:
+def kept_and_dropped(report: dict) -> str:
+    """Two columns to compare: documents that stayed, and those that went, with the reason."""
+    kept = "".join(
+        f"<li>{escape(example['id'])}: {escape(example['after'][:KEPT])}</li>" for example in report["shown"].get("kept", [])
+    )
+    dropped = "".join(reason(name, what, True) for name, what in report["dropped"].items()) or "<p>none</p>"
+    return f'<div class="pair"><p class="head">kept</p><p class="head">dropped</p><ul>{kept}</ul><div>{dropped}</div></div>'
+
+
+def reason(name: str, what: dict, open: bool = False) -> str:
     shown = "".join(f"<li>{escape(example)}</li>" for example in what["examples"])
-    return f"<details><summary>{escape(name)}: <b>{what['count']:,}</b></summary><ul>{shown}</ul></details>"
+    return f"<details{' open' * open}><summary>{escape(name)}: <b>{what['count']:,}</b></summary><ul>{shown}</ul></details>"
 
 
 def duplicates(found: dict) -> list[str]:
@@ -128,6 +144,8 @@ def duplicates(found: dict) -> list[str]:
 def examples(shown: dict[str, list[dict]]) -> list[str]:
     parts = []
     for what, pairs in shown.items():
+        if what == "kept" or what.startswith("rule "):  # shown above
+            continue
         copies = what.startswith("the document that stayed")
         left, right = what.split(", and its ") if copies else ("before", "after")
         parts.append(f"<h2>{'Duplicates' if copies else 'Before and after'}: {escape(right if copies else what)}</h2>")
@@ -138,9 +156,8 @@ def examples(shown: dict[str, list[dict]]) -> list[str]:
 def side_by_side(example: dict, left: str, right: str) -> str:
     """The two texts around their first difference: what only the left one has is marked there, and so on the right."""
     before, after = example["before"], example["after"]
-    same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
-    start = max(0, same - LEAD) if same > LEAD else 0
-    cut = "…" if start else ""
+    start = where_they_part(before, after)
+    cut = "…" if start or example["from"] else ""
     open_end = max(len(before), len(after)) > start + MARKED
     before, after = before[start : start + MARKED], after[start : start + MARKED]
     marked, new = cut, cut

@@ -91,6 +91,7 @@ class Reading:
     def _clean(self, batch: list[Document], account: Account) -> list[Text]:
         texts = []
         self._cleaner.reset()
+        self._cleaner.watch = lambda rule, document, before, after: account.show(f"rule {rule}", document.id, before, after)
         for document in batch:
             account.counts["read"] += 1
             account.by_source[document.source, "documents"] += 1
@@ -101,9 +102,7 @@ class Reading:
                 account.counts["characters cleaned"] += len(text)
                 texts.append(Text(text, document.source, document.id.encode(errors="replace").decode()))
                 account.show("cleaned", document.id, with_title(document), text)
-        account.changed.update(self._cleaner.changed)
-        account.characters.update(self._cleaner.characters)
-        account.dropped_by.update(self._cleaner.dropped_by)
+        account.rules.update(self._cleaner.done)
         account.dropped.merge(self._cleaner.dropped)
         return texts
 
@@ -142,6 +141,9 @@ class Sifting:
 
     def _drop(self, text: Text, reason: str, original: tuple[int, int], account: Account) -> None:
         account.dropped.add(reason, f"{text.id}: {text.text}")
+        rule = reason.replace("copy of another document", "copies")
+        account.rules[rule, text.source, "dropped"] += 1
+        account.rules[rule, text.source, "characters"] += len(text.text)
         what = f"the document that stayed, and its {reason.removesuffix(' of another document')}"
         if account.wants(what, text.id):
             unit, position = original
@@ -149,12 +151,13 @@ class Sifting:
             account.show(what, text.id, first, text.text)
 
     def _less(self, text: Text, left: str, account: Account) -> Text | None:
-        account.changed["repeated_lines"] += 1
-        account.characters["repeated_lines"] += len(text.text) - len(left)
+        account.rules["repeated_lines", text.source, "characters"] += len(text.text) - len(left)
         if len(left) < max(1, self.min_chars):
+            account.rules["repeated_lines", text.source, "dropped"] += 1
             account.dropped.add("nothing but lines repeated elsewhere", f"{text.id}: {text.text}")
             return None
-        account.show("repeated_lines", text.id, text.text, left)
+        account.rules["repeated_lines", text.source, "changed"] += 1
+        account.show("rule repeated_lines", text.id, text.text, left)
         return Text(left, text.source, text.id)
 
 
@@ -191,6 +194,7 @@ class Tokenizing:
         account.counts["kept"] += 1
         account.counts["bytes"] += len(data)
         account.lengths[len(text.text).bit_length()] += 1
+        account.show("kept", text.id, "", text.text)
         for what, number in ("kept", 1), ("characters", len(text.text)), ("tokens", len(tokens) + 1):
             account.by_source[text.source, what] += number
         # by the text, so that copies of a document lie on the same side and stay there when the corpus grows

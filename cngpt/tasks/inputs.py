@@ -327,8 +327,8 @@ def dedup_of(cfg: DictConfig):
 
 def memory_of(value: str | int) -> int:
     """prepare.memory in bytes: 8GB, 500MB or a number of bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?", str(value).strip())
-    number = int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " ")) if match else 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(value).strip().lower())
+    number = int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " ")) if match else 0
     if number < 100_000_000:
         raise ConfigError(f"prepare.memory={value}: an amount such as 8GB, 100MB at least")
     return number
@@ -401,7 +401,12 @@ def check_unchanged(sources: list[dict], out: Path) -> None:
     from cngpt import files
     from cngpt.corpus.readers import open_source
 
-    then = files.read_json(out / "report.json")["settings"].get("size") if (out / "report.json").exists() else None
+    report = (
+        files.read_object(out / "report.json", "task=prepare overwrite=true makes it anew")
+        if (out / "report.json").exists()
+        else {}
+    )
+    then = report.get("settings", {}).get("size")
     if then is None or not all(files.exists(s["root"]) for s in sources):
         return
     now = sum(open_source({k: v for k, v in s.items() if k != "weight"}).size() for s in sources)
@@ -418,10 +423,10 @@ def check_made_with(out: Path, settings: dict, roots: list[str]) -> None:
 
     if not (out / "report.json").exists():  # of task=convert
         return
-    then = files.read_object(out / "report.json", "task=prepare overwrite=true makes it anew")["settings"]
+    then = files.read_object(out / "report.json", "task=prepare overwrite=true makes it anew").get("settings", {})
     keys = {"decided by": "clean", "dedup": "dedup", "weights": "data.weights", "valid_fraction": "data.valid_fraction"}
     other = [key for name, key in keys.items() if then.get(name) != settings[name]]
-    for before, now in zip((absolute(s["root"]) for s in then["sources"]), roots, strict=False):
+    for before, now in zip((absolute(s["root"]) for s in then.get("sources", [])), roots, strict=False):
         other += ["data.root"] if before != now and files.exists(before) else []
     if other:
         raise ConfigError(

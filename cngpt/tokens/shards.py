@@ -215,11 +215,12 @@ class Shards:
             raise UserError(f"{self.folder} holds no shards ({MANIFEST} is missing); python run.py task=prepare makes them")
         try:
             manifest = files.read_json(path)
-            version = manifest["format"]
+            if (version := manifest["format"]) != FORMAT:
+                raise UserError(f"{path} has shard format {version}, this version reads {FORMAT}; prepare the data again")
+            for key in "dtype", "tokenizer", "tokens", "documents", "characters", "shards", "report":
+                manifest[key]
         except (ValueError, KeyError, TypeError):
             raise self._damaged(f"{MANIFEST} is not a shard manifest") from None
-        if version != FORMAT:
-            raise UserError(f"{path} has shard format {version}, this version reads {FORMAT}; prepare the data again")
         return manifest
 
     def _check_sizes(self) -> None:

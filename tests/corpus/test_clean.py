@@ -118,11 +118,26 @@ def test_short_documents_are_dropped_and_counted_with_an_example():
 
 
 def test_each_rule_that_changed_a_document_is_counted():
-    cleaner = Cleaner(basic(0))
-    cleaner(Document("<b>一</b>\r\n二"))
-    cleaner(Document("三\r\n四"))
-    assert cleaner.changed == {"html": 1, "line_ends": 2}
-    assert cleaner.characters["html"] == len("<b></b>")
+    seen = []
+    cleaner = Cleaner(basic(3), lambda rule, document, before, after: seen.append((rule, document.id, before, after)))
+    cleaner(Document("<b>一</b>\r\n二", source="wiki", id="w:1"))
+    cleaner(Document("三\r\n四", source="news", id="n:1"))
+    cleaner(Document("五", source="news", id="n:2"))
+    assert cleaner.done == {
+        ("html", "wiki", "changed"): 1,
+        ("html", "wiki", "characters"): len("<b></b>"),
+        ("line_ends", "wiki", "changed"): 1,
+        ("line_ends", "wiki", "characters"): 1,
+        ("line_ends", "news", "changed"): 1,
+        ("line_ends", "news", "characters"): 1,
+        ("min_chars", "news", "dropped"): 1,
+        ("min_chars", "news", "characters"): 1,
+    }
+    assert seen == [
+        ("html", "w:1", "<b>一</b>\r\n二", "一\r\n二"),
+        ("line_ends", "w:1", "一\r\n二", "一\n二"),
+        ("line_ends", "n:1", "三\r\n四", "三\n四"),
+    ]
 
 
 def test_a_rule_of_ones_own_takes_its_place_in_the_list():

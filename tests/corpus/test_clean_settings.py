@@ -112,7 +112,7 @@ def test_a_rule_of_ones_own_runs_before_length_is_judged(own):
     assert names(settings) == [*ALWAYS, "chinese", "no_adverts", "min_chars"]
     cleaner = Cleaner(build(settings))
     assert cleaner(Document("甲方好")) == "乙方好" and cleaner(Document("请加微信")) is None
-    assert cleaner.changed == {"no_adverts": 1} and cleaner.dropped.counts == {"advert": 1}
+    assert cleaner.done["no_adverts", "", "changed"] == 1 and cleaner.dropped.counts == {"advert": 1}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def killed(tmp_path: Path, kills: int, processes: int, monkeypatch) -> tuple[dic
     source = {"reader": "files", "root": str(tmp_path / "in")}
     monkeypatch.setattr(sys.modules["cngpt.corpus.units"], "UNIT_BYTES", 50_000)
     report = prepare([source], tmp_path / "alone", load_tokenizer("hanzi"), dedup=Dedup(lines=50), progress=False)
-    assert report["documents"]["kept"] == 4000 and report["changed"]["repeated_lines"] == 4000
+    assert report["documents"]["kept"] == 4000 and report["rules"]["repeated_lines"]["files"]["changed"] == 4000
     (tmp_path / "script.py").write_text(SCRIPT)
     dice, died = random.Random(kills), 0
     errors = tmp_path / "stderr"  # of the last one: workers that lose their parent complain

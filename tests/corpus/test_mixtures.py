@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -37,6 +38,19 @@ def test_a_source_comes_as_often_as_it_weighs_in_train_and_once_in_valid(tmp_pat
         assert len(texts(tmp_path / f"out{weight}/train")) - train[weight].total() == len(texts(tmp_path / "out1/train")) - len(
             train[1]
         )
+
+
+def test_the_copies_of_a_document_lie_a_pass_apart(tmp_path):
+    mixed(tmp_path, 3, "out")
+    found = texts(tmp_path / "out/train")
+    places = {text: [i for i, other in enumerate(found) if other == text] for text in of_wiki(tmp_path / "out/train")}
+    assert all(len(at) == 3 for at in places.values())
+    assert min(b - a for at in places.values() for a, b in pairwise(at)) >= len(places) - 2  # but for the two held back
+
+
+def test_of_one_document_alone_every_copy_is_for_training(tmp_path):
+    run([{**corpus(tmp_path / "in", 1)[0], "weight": 3}], tmp_path / "out", valid_fraction=0.5)
+    assert len(texts(tmp_path / "out/train")) == 3 and not texts(tmp_path / "out/valid")
 
 
 def test_the_report_says_what_one_pass_reads_of_each_source(tmp_path):

@@ -135,7 +135,10 @@ def test_what_is_dropped_skipped_and_unknown_is_accounted_for(tmp_path):
     assert report["documents"] == {"read": 3, "kept": 2, "dropped": 1, "skipped": 1}
     assert report["dropped"] == {"shorter than 5 characters": {"count": 1, "examples": ["a.jsonl:1: 短"]}}
     assert report["skipped"] == {"bad JSON": {"count": 1, "examples": ["a.jsonl:2: {bad"]}}
-    assert report["changed"] == {"html": 1}
+    assert report["rules"] == {
+        "html": {"files": {"changed": 1, "characters": len("<b></b>"), "dropped": 0}},
+        "min_chars": {"files": {"changed": 0, "characters": 1, "dropped": 1}},
+    }
     assert report["unknown"]["characters"] == [("𠮷", 2)]
     assert report["unknown"]["share"] == 2 / report["tokens"]
     about = Shards(tmp_path / "out/train").manifest["report"]
@@ -289,6 +292,15 @@ def test_inspecting_shows_the_same_documents_for_the_same_seed(tmp_path):
     assert all(text is None and "shorter" in reason for _, text, reason in inspect(sources, 2, {**BASIC, "min_chars": 1000}))
 
 
+def test_inspecting_shows_no_document_twice_and_looks_beyond_the_beginning_of_a_large_file(tmp_path, monkeypatch):
+    sources = corpus(tmp_path / "in", 4000)
+    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "LOOK_BYTES", 20_000)
+    found = [document.title for document, _, _ in inspect(sources, 200)]
+    assert len(set(found)) == 200
+    numbers = [int(title[1:-1]) for title in found]
+    assert min(numbers) < 500 and max(numbers) > 3500 and sum(n > 1000 for n in numbers) > 100
+
+
 def test_the_texts_for_a_tokenizer_are_the_clean_ones(tmp_path):
     assert next(clean_texts(corpus(tmp_path / "in", 3))) == "第0篇\n这是第0篇文章的正文，写得不算短。\n第二段也有几个字。"
 
@@ -328,7 +340,7 @@ def test_inspecting_says_what_was_skipped_once(tmp_path, capsys):
     sources = corpus(tmp_path / "in", 3)
     with open(tmp_path / "in/a.jsonl", "a") as file:
         file.write("{bad\n")
-    assert len(list(inspect(sources, 4))) == 4
+    assert len(list(inspect(sources, 4))) == 3  # there are no more
     assert re.search(r"skipped: bad JSON +1 +a.jsonl:4", capsys.readouterr().err)
 
 

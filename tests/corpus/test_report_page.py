@@ -97,10 +97,22 @@ def test_every_rule_source_reason_and_number_is_on_the_page(made):
 
 def test_the_rules_say_what_they_changed_took_away_and_dropped(made):
     report, page = made
-    assert report["dropped_by"] == {"min_chars": 1}
+    html = report["rules"]["html"]["files"]
+    assert html["changed"] >= 9 and html["characters"] >= 9 * len("<b></b>") and html["dropped"] == 0
+    assert report["rules"]["min_chars"]["files"] == {"changed": 0, "characters": 2, "dropped": 1}
+    assert report["rules"]["copies"]["files"]["dropped"] == report["duplicates"]["exact"]
     cells = "|".join(page.text)
-    assert re.search(rf"html\|{report['changed']['html']}\|{report['taken']['html']:,}\|0\|", cells)
+    assert re.search(rf"html\|{html['changed']}\|{html['characters']:,}\|0\|", cells)
+    assert re.search(rf"html, by source, with examples\|.*\|files\|{html['changed']}\|.*before\|after\|<b>\|第", cells)
     assert re.search(r"min_chars\|0\|2\|1", cells)
+
+
+def test_kept_documents_stand_beside_dropped_ones(made):
+    report, page = made
+    assert len(report["shown"]["kept"]) == 10
+    cells = "|".join(page.text)
+    assert re.search(r"Kept, and dropped\|\s*\|kept\|dropped\|a\.jsonl:\d+: 第\d篇", cells)
+    assert re.search(r"shorter than 20 characters: \|1\|[^|]*短", cells)
 
 
 def test_the_same_report_is_the_same_page_but_for_the_seconds(tmp_path):
@@ -116,7 +128,7 @@ def test_the_same_report_is_the_same_page_but_for_the_seconds(tmp_path):
 
 def test_a_difference_far_into_a_text_is_shown_with_what_surrounds_it():
     before = "甲" * 700 + "<i>" + "乙" * 300
-    shown = side_by_side({"id": "a:1", "before": before, "after": "甲" * 700 + "乙" * 300}, "before", "after")
+    shown = side_by_side({"id": "a:1", "from": 0, "before": before, "after": "甲" * 700 + "乙" * 300}, "before", "after")
     assert "<del>&lt;i&gt;</del>" in shown and "<ins>" not in shown and shown.count("甲") == 120
 
 

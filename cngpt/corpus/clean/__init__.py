@@ -1,7 +1,7 @@
 """Cleaning: an ordered list of small rules over one document's title and text; RULES in build.py names them all."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cngpt.corpus.clean.build import basic, build, fingerprint
 from cngpt.corpus.clean.rules import Drop, Rule, name_of
@@ -9,35 +9,40 @@ from cngpt.corpus.document import Document, Tally
 
 __all__ = ["Cleaner", "Drop", "Rule", "basic", "build", "fingerprint", "name_of", "with_title"]
 
+Watch = Callable[[str, Document, str, str], None]
+
 
 class Cleaner:
     """Documents in, clean texts out.
 
-    Counts by rule: `changed` documents, `characters` taken away (those of dropped documents too), documents `dropped_by` it; by
-    reason: `dropped`.
+    `done` counts by (rule, source, what): documents `changed` and `dropped`, and `characters` taken away, those of dropped documents
+    too. `dropped` tells the reasons. `watch` is shown what a rule changed: its name, the document, the text before and after.
     """
 
-    def __init__(self, rules: Sequence[Rule]):
-        self.rules = list(rules)
+    def __init__(self, rules: Sequence[Rule], watch: Watch | None = None):
+        self.rules, self.watch = list(rules), watch
+        self._names = [name_of(rule) for rule in self.rules]
         self.reset()
 
     def reset(self) -> None:
-        self.changed, self.characters, self.dropped_by, self.dropped = Counter(), Counter(), Counter(), Tally()
+        self.done: Counter[tuple[str, str, str]] = Counter()
+        self.dropped = Tally()
 
     def __call__(self, document: Document) -> str | None:
         r"""Title, `\n`, text after all rules; None when one of them dropped it."""
-        text = with_title(document)
-        for rule in self.rules:
+        text, source = with_title(document), document.source
+        for name, rule in zip(self._names, self.rules, strict=True):
             result = rule(text)
             if isinstance(result, Drop):
                 self.dropped.add(result.reason, f"{document.id}: {text}")
-                self.characters[name_of(rule)] += len(text)
-                self.dropped_by[name_of(rule)] += 1
+                self.done[name, source, "characters"] += len(text)
+                self.done[name, source, "dropped"] += 1
                 return None
             if result != text:
-                name = name_of(rule)
-                self.changed[name] += 1
-                self.characters[name] += len(text) - len(result)
+                self.done[name, source, "characters"] += len(text) - len(result)
+                self.done[name, source, "changed"] += 1
+                if self.watch:
+                    self.watch(name, document, text, result)
                 text = result
         return text
 
