@@ -1,7 +1,10 @@
 """The fast path gives the ids of `tokenizers`, whatever the text."""
 
+import gzip
 import json
 import pickle
+import zipfile
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -68,6 +71,50 @@ def test_every_assigned_code_point_gives_the_ids_of_tokenizers(lowercase):
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_every_code_point_gives_the_ids_of_tokenizers(lowercase):
     assert same_for_code_points(EVERY, lowercase) == []
+
+
+def lines_below(folder):
+    """Every line of every file, packed ones too: JSON as the texts in it."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                whole = [archive.read(name) for name in archive.namelist()]
+        else:
+            whole = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()]
+        for line in (line for data in whole for line in data.split(b"\n")):
+            try:
+                yield from strings_in(json.loads(line))
+            except ValueError:
+                yield line.decode("gb18030" if "gb18030" in path.parts else "utf-8", "replace")
+
+
+def strings_in(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(part)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # `tokenizers` takes minutes
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_all_texts_at_hand_give_the_ids_of_tokenizers(shared, lowercase):
+    """150 MB, a tokenizer at a time: hanzi's entries with case on all of it, bert-base-chinese on all but the largest folder."""
+    folders = [shared(f"corpora/{name}") for name in (["dev", "eval"] if lowercase else ["dev", "eval", "bench"])]
+    fast, slow = FAST[False], SLOW[False]
+    if lowercase:
+        path = shared("golden/vocab/bert-base-chinese-vocab.txt")
+        fast, slow = load_tokenizer("bert", vocab=path, newline=False), BertWordPieceTokenizer(str(path))
+    texts = (text for folder in folders for text in lines_below(folder) if text and not spells_control(text))
+    characters = 0
+    while batch := list(islice(texts, 2000)):
+        characters += sum(map(len, batch))
+        expected = slow.encode_batch(batch, add_special_tokens=False)
+        ours = fast.encode_batch(batch)
+        assert [text for text, a, b in zip(batch, ours, expected, strict=True) if a.tolist() != b.ids] == []
+    print(f"{characters:,} characters")
+    assert characters > 4e6
 
 
 def test_real_articles_give_the_ids_of_tokenizers(shared):

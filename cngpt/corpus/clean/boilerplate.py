@@ -18,10 +18,16 @@ _LINKS = re.compile(
     rf" ?[(（\[] ?(?:(?:{_ALONE})|[0-9A-Z.]{{4,9}}[,， ](?:(?:{_ALONE})[, ]?)+|(?:{_PAGES})(?:[ ,，|](?:{_PAGES}))+) ?[)）\]]",
     re.I,
 )
-_DATELINE = re.compile(rf"^(?:{_SITE})(?:[\u4e00-\u9fff]{{2,3}})?讯[ \u3000，,：:]+", re.M)
-_SIGNED = re.compile(
-    rf"[(（\[](?:责任|实习|本文|本版|值班|见习)?(?:编辑|责编|编校|校对)[：: /]?{_NAME}[^()（）\n]{{0,15}}[)）\]]$", re.M
+_DATELINE = re.compile(
+    rf"^(?:{_SITE})(?:[\u4e00-\u9fff]{{2,3}})?讯(?:[(（](?:编辑|实习编辑|记者|作者)[^()（）\n]{{0,20}}[)）][ \u3000，,：:]*|[ \u3000，,：:]+)",
+    re.M,
 )
+_SIGNED = re.compile(
+    rf"[(（\[](?:责任|实习|本文|本版|值班|见习)?(?:编辑|责编|编校|校对)[：: /]?{_NAME}[^()（）\n]{{0,15}}[)）\]]$"
+    "|[(（](?:本报|实习|见习)?(?:记者|通讯员)[：:] ?[\u4e00-\u9fff· ]{2,12}[)）]$",
+    re.M,
+)
+_BUTTON = re.compile(r"\[(?:点击|查看|进入)[^\[\]\n]{0,12}\]")  # [查看过关统计], at the end of a paragraph
 _LINE = re.compile(
     "^(?:"
     + "|".join(
@@ -39,6 +45,11 @@ _LINE = re.compile(
             "(?:标签|关键[词字]|分类|栏目|Tags?)[：:][^。\n]{0,60}[^。\n]?",
             "本(?:条目|文|帖)发布[于在][^\n]{0,100}",
             "\\d+ thoughts? on [^\n]{0,80}",
+            "更多[^。！？，\n]{0,8}推荐[：:][^。\n]{0,160}",
+            "\\[(?:参考价格|商家[名地]|联系[人方地电]|报价查询|经销商)[^\\]\n]{0,4}\\] ?[^\n]{0,80}",
+            "[^。，\n]{0,8}下载(?:地址|链接)?[：:] ?(?:https?|www)[^\n]{0,80}",
+            # by whom, without a sentence: ◆每经记者 唐宗全, 证券时报记者 李哲
+            "[◆■⊙□●◎○]? ?(?:[\u4e00-\u9fff]{0,4}[报社网刊]|每经|首席|特约|实习|见习)*记者 [^。，！？：\n]{2,16}",
             "(?:文字|字[号体])[：: ]*[\\[【]?大[^。\n]{0,60}",
         ]
     )
@@ -76,6 +87,8 @@ def _without_site(line: str) -> str:
         line = _DATELINE.sub("", line)
     if line[-1:] in _CLOSING:
         line = _SIGNED.sub("", line)
+    if "[" in line:
+        line = _BUTTON.sub("", line)
     return "" if len(line) <= _LONG and _HINT.search(line) and (_LINE.match(line) or _NOTICE.match(line)) else line
 
 
@@ -84,9 +97,9 @@ _CLOSING = frozenset(")）]")
 _FURNITURE = (
     "评论 导航 首页 返回 收藏 关闭 打印 更多 查看 点击 相关 推荐 延伸 热门 精彩 近期 猜你 编辑 责编 编校 校对 稿源 来源 发布 發布 发表 浏览 瀏覽 阅读 上一 下一 上篇 下篇 上条 下条"
     " 上页 下页 上條 下條 上頁 下頁 上則 下則 Next Prev 本文 本条 本帖 标签 关键 分类 栏目 Tag thought 文字 字号 字体 字號 字體 声明 聲明 说明 提示 提醒 转载 轉載 版权 版權 不代表 代表作者"
-    " opyright OPYRIGHT ights © 本站 本网 本網"
+    " opyright OPYRIGHT ights © 本站 本网 本網 记者： 记者: 通讯员： 通讯员: 下载： 下载: 下载地址 下载链接 [商家 [联系 [报价 [参考 [经销 [进入"
 )
-_HINT = re.compile(any_of([*_SITES, *_FURNITURE.split()]))
+_HINT = re.compile(any_of([*_SITES, "记者 ", *_FURNITURE.split()]))
 
 
 _CALL = "咨询|諮詢|热线|熱線|订购|订票|购买|联系|聯繫|预约|預約|报名|加盟|招商|批发|优惠|厂家|客服|洽谈|来电|致电|索取|详询|垂询|订阅|团购"

@@ -29,7 +29,7 @@ from cngpt.corpus.clean.traditional import Traditional
 from cngpt.corpus.clean.urls import Urls
 from cngpt.errors import ConfigError, nearest
 
-VERSION = 3  # raised when the rules leave another text than before: shards made with the old ones are then made anew
+VERSION = 4  # raised when the rules leave another text than before: shards made with the old ones are then made anew
 
 # In working order: entities hide line ends and Markdown, tags leave blank lines; garbled text is repaired before its controls go
 # and its characters are judged; lines go before what is left is measured. A class has thresholds, a plain function has none.
