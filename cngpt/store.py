@@ -34,6 +34,7 @@ CONFIG, WEIGHTS, TOKENIZER, GENERATION = "config.json", "model.safetensors", "to
 EMBEDDING = "tok.weight"
 KEY = "cngpt"  # in a training checkpoint: {"shape", "tokenizer", "generation", "training", "step"}
 AGAIN = "copy the whole model directory again"
+SPARE = 128  # rows of an embedding that may have no token: some trainers round up
 PREFIX = "gpt."  # of the model's tensors in a training checkpoint
 
 
@@ -293,7 +294,8 @@ def _config(folder: Path) -> dict:
     config = files.read_object(path, AGAIN)
     version = config.get("format")
     if not isinstance(version, int):
-        raise UserError(f"{path} was not written by cngpt (it names no format); give a model directory that cngpt wrote")
+        theirs = "; one of Hugging Face becomes one: task=convert from=huggingface path=..." if "model_type" in config else ""
+        raise UserError(f"{path} was not written by cngpt (it names no format); give a model directory that cngpt wrote{theirs}")
     if version != FORMAT:
         remedy = "update cngpt" if version > FORMAT else "load and save it with the cngpt that wrote it"
         raise UserError(f"{path} has format {version}, this cngpt reads format {FORMAT}; {remedy}")

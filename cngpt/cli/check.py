@@ -35,6 +35,7 @@ TEXTS = (
     "hardware.slice",
     "hardware.zone",
     "callbacks.checkpoint.folder",
+    "generation.rerank",
 )
 NULL = ("trainer.clip_norm",)  # null switches these off
 AUTO = ("trainer.devices", "trainer.micro_batch", "prepare.processes")
@@ -128,6 +129,8 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
     types(cfg, [o for o in overrides if o not in values], [v.partition("=")[0].lstrip("+") for v in values])
     ranges(cfg)
     model(cfg)
+    if files.is_remote(OmegaConf.select(cfg, "out") or ""):
+        raise ConfigError(f"out={cfg.out}: is remote, and this is written to a local disk; copy it there afterwards")
     if cfg.task == "convert":
         conversion(cfg)
     if cfg.task in ("train", "prepare"):
@@ -264,8 +267,7 @@ def conversion(cfg: DictConfig) -> None:
     for key in ("from", "path"):
         if cfg[key] is None:
             raise ConfigError(f"{key}=null: {WHAT[key]} is needed")
-    parent, name = Path(cfg.path).parent, Path(cfg.path).name
-    if not Path(cfg.path).exists() and not (parent.is_dir() and any(p.name.startswith(f"{name}.") for p in parent.iterdir())):
+    if cfg["from"] == "checkpoint" and not Path(cfg.path).exists():  # the others know better what may have been meant
         raise ConfigError(f"path={cfg.path}: there is nothing of this name")
     others = ("gpt2ml", "gpt2ml_tfrecord", "huggingface")
     of = {"config": ("gpt2ml",), "optimizer": ("gpt2ml",), "vocab": others, "eos": others}

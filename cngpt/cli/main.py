@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import hashlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -108,7 +109,13 @@ def run(cfg) -> None:
         start = inputs.start_of(cfg, typed)  # the shape of a checkpoint goes before that of the configuration
         inputs.say(check.announcement(cfg, choices, start.path))
         check.hardware(cfg)
+    else:
+        signal.signal(signal.SIGTERM, stop)  # as ctrl-C: what is half written goes; training has a way out of its own
     tasks.TASKS[cfg.task](cfg, typed)
+
+
+def stop(number: int, frame) -> None:
+    raise SystemExit(128 + number)
 
 
 def run_name(cfg, choices: dict[str, str], job: int | None) -> str:

@@ -13,6 +13,7 @@ from cngpt.errors import ConfigError, UserError
 from cngpt.tasks.inputs import (
     Start,
     dedup_of,
+    file_for,
     first_of_all,
     generation_of,
     memory_of,
@@ -137,9 +138,7 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
     head = store.header(path)
     shape_of(cfg, typed, head, path)  # a contradicting model= is an error here too
     prompts = prompts_of(cfg)
-    out = Path(cfg.out) if cfg.out else None
-    if out and out.exists() and not cfg.overwrite:
-        raise ConfigError(f"out={out}: exists already; take another file, or overwrite=true")
+    out = file_for(cfg)
 
     from cngpt.generation import Engine, Sampling
 
@@ -176,7 +175,8 @@ def generate(cfg: DictConfig, typed: set[str]) -> None:
     if out:
         from cngpt import files
 
-        files.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        with files.writing(out):
+            files.write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def convert(cfg: DictConfig, typed: set[str]) -> None:
@@ -242,9 +242,7 @@ def bench(cfg: DictConfig, typed: set[str]) -> None:
     """How fast this machine does a part of the work, beside other people's tools."""
     if cfg.data.name == "shards":
         raise ConfigError("data=shards: these hold ids, and texts are measured: data=files data.root=<folder of texts>")
-    out = Path(cfg.out) if cfg.out else Path(cfg.paths.runs) / f"bench-{cfg.bench}-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
-    if out.exists() and not cfg.overwrite:
-        raise ConfigError(f"out={out}: exists already; take another file, or overwrite=true")
+    out = file_for(cfg) or Path(cfg.paths.runs) / f"bench-{cfg.bench}-{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
     tokenizer = tokenizer_of(cfg, typed, None, None)
 
     from cngpt import files
@@ -255,8 +253,8 @@ def bench(cfg: DictConfig, typed: set[str]) -> None:
         megabytes=cfg.megabytes, repeats=cfg.repeats, say=say,
     )  # fmt: skip
     measured.show(results)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(out, results)
+    with files.writing(out):
+        files.write_json(out, results)
     say(f"results  {out}")
 
 
@@ -270,15 +268,15 @@ def plan(cfg: DictConfig, typed: set[str]) -> None:
     if cfg.launch:
         print(launch.commands(cfg.launch, setup, hardware, words_of(typed), cfg.name))
         return
+    out = file_for(cfg) if cfg.out != "-" else None
     made = report.plan(setup, hardware, cfg.tokens_per_step, cfg.max_steps, data_tokens(cfg))
     if cfg.out == "-":
         print(json.dumps(made.as_dict(), ensure_ascii=False, indent=2))
         return
     report.show(made)
-    if cfg.out:
-        if Path(cfg.out).exists() and not cfg.overwrite:
-            raise ConfigError(f"out={cfg.out}: exists already; take another file, or overwrite=true")
-        files.write_json(Path(cfg.out), made.as_dict())
+    if out:
+        with files.writing(out):
+            files.write_json(out, made.as_dict())
         say(f"plan     {cfg.out}")
 
 
@@ -312,6 +310,8 @@ def reranker_of(cfg: DictConfig, prompts: list[str] | None, tokenizer):
     path = cfg.generation.get("rerank")
     if path is None:
         return None
+    if not path:
+        raise ConfigError("generation.rerank=: the folder of a BERT is needed, or null for none")
     if cfg.n < 2 or prompts is None:
         raise ConfigError(f"generation.rerank={path}: puts the samples of a given prompt in order; give a prompt and n=10 or so")
 

@@ -396,6 +396,21 @@ def place_for(cfg: DictConfig, parent: str, name: str) -> Path:
     return out
 
 
+def file_for(cfg: DictConfig) -> Path | None:
+    """out=... of a task that writes one file; ConfigError, before anything slow, where it cannot or may not be written."""
+    if not cfg.out:
+        return None
+    out = Path(cfg.out)
+    if out.is_dir():
+        raise ConfigError(f"out={out}: is a folder; give the name of a file")
+    if out.exists() and not cfg.overwrite:
+        raise ConfigError(f"out={out}: exists already; take another file, or overwrite=true")
+    above = next(folder for folder in out.resolve().parents if folder.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise ConfigError(f"out={out}: {above} is no folder that this user may write into")
+    return out
+
+
 def check_unchanged(sources: list[dict], out: Path) -> None:
     """ConfigError where the texts have another size than when `out` was made of them; texts that are gone do not matter."""
     from cngpt import files

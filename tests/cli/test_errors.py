@@ -121,6 +121,33 @@ def test_gpus_that_are_not_there_are_said_in_one_line(options, there, line, monk
         hardware(compose("config", options))
 
 
+SLOW_TASK = """
+import sys, time
+sys.path.insert(0, {root!r})
+from cngpt import files, tasks
+from cngpt.cli.main import main
+
+def slow(cfg, typed):
+    with files.atomic_folder("half"):
+        print("begun", flush=True)
+        time.sleep(60)
+
+tasks.TASKS["plan"] = slow
+sys.argv = ["run.py", "task=plan"]
+sys.exit(main())
+"""
+
+
+def test_a_task_that_is_stopped_leaves_nothing_half_written(tmp_path):
+    command = [sys.executable, "-c", SLOW_TASK.format(root=str(ROOT))]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n" and list(tmp_path.iterdir())
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in errors, errors
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_lists_tasks_groups_and_five_examples():
     done = subprocess.run([sys.executable, str(ROOT / "run.py"), "--help"], capture_output=True, text=True, check=True)
     for word in ("task=train", "task=generate", "1.5b", "tpu_pod", "thucnews", "max_steps=", "Five examples"):

@@ -221,10 +221,19 @@ def test_generate_prints_and_writes_samples_best_first_with_their_scores(home):
 
 def test_generate_refuses_a_wrong_folder_before_the_model_is_read(home):
     (home / "gpt" / "model.safetensors").rename(home / "gpt" / "aside")
-    few = ["task=generate", "ckpt=gpt", "n=3", 'prompt="一丁"', "generation.rerank=nowhere"]
-    done = run(*few, cwd=home, check=False)
+    few = ["task=generate", "ckpt=gpt", "n=3", 'prompt="一丁"']
+    mistakes = {
+        "generation.rerank=nowhere": "error: generation.rerank=nowhere: there is no such folder",
+        "generation.rerank=5": "error: generation.rerank=5: there is no such folder",
+        "generation.rerank=": "error: generation.rerank=: the folder of a BERT is needed",
+        "out=gpt": "error: out=gpt: is a folder; give the name of a file",
+        "out=gpt/config.json/a.jsonl": "error: out=gpt/config.json/a.jsonl: ",
+        "out=gs://b/a.jsonl": "error: out=gs://b/a.jsonl: is remote",
+    }
+    done = {mistake: run(*few, mistake, cwd=home, check=False) for mistake in mistakes}
     (home / "gpt" / "aside").rename(home / "gpt" / "model.safetensors")
-    assert done.returncode == 2 and done.stderr.startswith("error: generation.rerank=nowhere: there is no such folder")
+    for mistake, message in mistakes.items():
+        assert done[mistake].returncode == 2 and done[mistake].stderr.startswith(message), done[mistake].stderr
 
 
 def test_there_must_be_samples_to_put_in_order_and_another_vocabulary_is_said(folder, capsys):

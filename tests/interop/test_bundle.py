@@ -157,8 +157,10 @@ def test_the_file_checkpoint_says_which_of_several_is_meant(tmp_path):
 
 def test_missing_parts_are_named(tiny):
     folder = tiny.parent
-    assert "does not exist" in refusal(folder / "nowhere" / "model.ckpt") and "m.ckpt-5" in refusal(folder / "m.ckpt-6")
-    assert f"{folder}/m.ckpt-6.data-00000-of-00001 does not exist" in refusal(folder / "m.ckpt-6.data-00000-of-00001")
+    assert "there is nothing of this name" in refusal(folder / "nowhere" / "model.ckpt") and "m.ckpt-5" in refusal(
+        folder / "m.ckpt-6"
+    )
+    assert f"path={folder}/m.ckpt-6.data-00000-of-00001: there is nothing" in refusal(folder / "m.ckpt-6.data-00000-of-00001")
     assert "copy it here first" in refusal("gs://bucket/model.ckpt-5")
     (folder / DATA).rename(folder / "m.ckpt-5.data-00000-of-00002")
     for path in (tiny, folder):

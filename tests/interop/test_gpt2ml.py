@@ -16,7 +16,7 @@ from cngpt.errors import ConfigError, UserError
 from cngpt.interop.gpt2ml import mapping, shards, unindexed
 from cngpt.interop.gpt2ml.bundle import layout, read_index
 from cngpt.interop.gpt2ml.convert import RELEASES, convert
-from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
+from cngpt.interop.gpt2ml.vocabulary import doubts, tokenizer_for
 from cngpt.model import GPT, Shape
 from cngpt.tokens.shards import Shards
 from cngpt.training.assemble import assemble
@@ -176,6 +176,9 @@ def test_heads_come_from_the_json_else_there_is_one_for_64_of_the_width(small, v
     for wrong, message in (
         ({"num_hidden_layers": 3}, "num_hidden_layers=3, but the tensors of .* say 2"),
         ({"num_attention_heads": 7}, "does not divide"),
+        ({"vocab_size": 41}, "vocab_size=41, but .* has 40"),
+        ({"intermediate_size": 256}, "intermediate_size=256, but .* has 512"),
+        ({"hidden_act": "relu"}, "hidden_act=relu, but .* has gelu"),
         ({"num_attention_heads": 0}, r"config=.*own.json: num_attention_heads=0 must be a whole number from 1"),
         ({"num_attention_heads": "two"}, r"num_attention_heads=two must be a whole number"),
         ({"num_attention_heads": True}, r"num_attention_heads=True must be a whole number"),
@@ -194,11 +197,18 @@ def test_a_lone_data_file_converts_to_the_same_model(small, vocab, tmp_path):
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40, "max_position_embeddings": 8}
     (tmp_path / "own.json").write_text(json.dumps(sizes))
     data = small.with_name(small.name + ".data-00000-of-00001")
-    for n, path in enumerate((data, small, small.parent)):
+    named = small.parent / "checkpoint"
+    named.write_text(f'model_checkpoint_path: "{small.name}"')
+    (meta := small.with_name(small.name + ".meta")).write_bytes(b"graph")
+    again = data.with_name(data.name + " (1)")  # as browsers call it
+    for n, path in enumerate((data, small, small.parent, named, meta, again)):
+        if path == again:
+            data.rename(again)
         notes = convert(path, tmp_path / f"alone{n}", vocab=vocab, config=tmp_path / "own.json")
         assert any(note.startswith("warning: ") and "no .index" in note for note in notes)
         for file in ("model.safetensors", "config.json"):
             assert (tmp_path / f"alone{n}" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    again.rename(data)
     with pytest.raises(UserError, match=r"none of the .* sizes"):
         convert(data, tmp_path / "no", vocab=vocab)  # of no configuration of the seed
     (tmp_path / "less.json").write_text(json.dumps({"hidden_size": 128, "num_hidden_layers": 2, "vocab_size": 40}))
@@ -210,6 +220,38 @@ def test_a_lone_data_file_converts_to_the_same_model(small, vocab, tmp_path):
     data.write_bytes(data.read_bytes()[:-4])
     with pytest.raises(UserError, match=r"none of the .* sizes"):
         convert(data, tmp_path / "no", vocab=vocab, config=tmp_path / "own.json")
+
+
+def test_a_lone_data_file_of_numbers_that_no_training_leaves_is_refused(small, vocab, tmp_path):
+    small.with_name(small.name + ".index").unlink()
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 40, "max_position_embeddings": 8}
+    (tmp_path / "own.json").write_text(json.dumps(sizes))
+    data = small.with_name(small.name + ".data-00000-of-00001")
+    whole = data.read_bytes()
+    for damaged in (
+        bytes(len(whole)),
+        whole[:4000] + b"\xff" * 400 + whole[4400:],
+        whole[: len(whole) // 2] + bytes(len(whole) // 2),
+    ):
+        data.write_bytes(damaged)
+        with pytest.raises(UserError, match="numbers that no training leaves there"):
+            convert(data, tmp_path / "no", vocab=vocab, config=tmp_path / "own.json")
+        assert not (tmp_path / "no").exists()
+
+
+def test_a_vocabulary_of_a_release_that_is_cut_off_or_shuffled_is_noticed(shared, tmp_path):
+    entries = shared("golden/vocab/clue-vocab.txt").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "cut.txt").write_text("\n".join(entries[:-1]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"8,020 entries, and the model has 8,021: .* or not all of clue's 8,021"):
+        tokenizer_for(str(tmp_path / "cut.txt"), 8_021, None)
+    (tmp_path / "shuffled.txt").write_text("\n".join([*entries[50:], *entries[:50]]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"as many entries as clue's vocabulary, but \[PAD\] is not number 0"):
+        tokenizer_for(str(tmp_path / "shuffled.txt"), 8_021, None)
+    (tmp_path / "changed.txt").write_text("\n".join([*entries[:-1], "龘龘"]), encoding="utf-8")
+    assert "not the same ones" in doubts(tokenizer_for(str(tmp_path / "changed.txt"), 8_021, None))[0]
+    assert doubts(tokenizer_for(str(shared("golden/vocab/clue-vocab.txt")), 8_021, None)) == []
+    with pytest.raises(ConfigError, match=r"^eos=xyz: .*clue-vocab.txt has no such entry"):
+        tokenizer_for(str(shared("golden/vocab/clue-vocab.txt")), 8_021, "xyz")
 
 
 def test_the_releases_are_recognised_by_what_their_readme_says(small, vocab, tmp_path, monkeypatch):
@@ -442,6 +484,10 @@ def test_wrong_uses_of_convert_are_one_line_before_anything_slow(tmp_path):
         (["from=gpt2ml_tfrecord", "path=."], "vocab=... is needed"),
         (["from=gpt2ml_tfrecord", "path=.", "vocab=5"], "holds no *.tfrecord"),
         (["from=gpt2ml", "path=.", "config=5"], "config=5"),
+        (["from=gpt2ml", "path=.", "out=gs://b/x"], "out=gs://b/x: is remote"),
+        (["from=gpt2ml", "path=gs://b/x"], "gs://b/x is remote"),
+        (["from=huggingface", "path=uer/gpt2"], "hf download uer/gpt2 --local-dir"),
+        (["from=checkpoint", "path=nowhere"], "path=nowhere: there is nothing of this name"),
     ):
         done = run("task=convert", *options, cwd=tmp_path, check=False)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from cngpt.bar import Bar
 from cngpt.errors import ConfigError, UserError
 from cngpt.interop.gpt2ml import mapping, unindexed
 from cngpt.interop.gpt2ml.bundle import Bundle
-from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
+from cngpt.interop.gpt2ml.vocabulary import doubts, tokenizer_for
 from cngpt.model import Shape
 from cngpt.tokens import Tokenizer
 
@@ -58,7 +57,11 @@ def convert(
         files.check_out(out, overwrite, *kind, given, weights * (1 + optimizer))
         tokenizer = tokenizer_for(vocab, shape.vocab_size, eos)
         step = int(bundle.read(mapping.STEP)) if mapping.STEP in bundle.entries else None
-        notes = [_about(shape, step, tokenizer), *_origin(bundle, alone is not None)]
+        release, digests = _origin(bundle)
+        notes = [_about(shape, step, tokenizer), *digests, *doubts(tokenizer)]
+        doubtful = alone is not None and not release
+        if doubtful:
+            notes.append(f"warning: {alone.name} has no .index, whose checksums would show a damage; its size alone is right")
         names = {*mapping.variables(shape, slots=optimizer)} & {*bundle.entries}
         for name in bundle.entries.keys() - names:  # not converted, but a damage there may not be the only one
             bundle.read(name)
@@ -66,6 +69,8 @@ def convert(
 
             def read(name: str) -> np.ndarray:
                 array = bundle.read(name)
+                if doubtful:
+                    unindexed.check(name, array, alone)
                 bar(array.nbytes)
                 return array
 
@@ -146,18 +151,18 @@ def _about(shape: Shape, step: int | None, tokenizer: Tokenizer) -> str:
     )
 
 
-def _origin(bundle: Bundle, alone: bool) -> Iterator[str]:
-    """The sha256 of the data files; which release it is, or that nothing vouches for a file without an index."""
+def _origin(bundle: Bundle) -> tuple[str | None, list[str]]:
+    """(which release it is, if it is one; the sha256 of each data file in words)."""
+    release, said = None, []
     for data in bundle.files:
         digest = hashlib.sha256()
         with Bar(data.stat().st_size, title="sha256") as bar, open(data, "rb") as file:
             while block := file.read(files.BLOCK):
                 digest.update(block)
                 bar(len(block))
-        known = RELEASES.get(digest.hexdigest())
-        yield f"sha256 {digest.hexdigest()}: {known or 'neither of the two releases of gpt2-ml'}"
-        if alone and not known:
-            yield f"warning: {data.name} has no .index, whose checksums would show a damage; its size alone is right"
+        release = RELEASES.get(digest.hexdigest()) or release
+        said.append(f"sha256 {digest.hexdigest()}: {release or 'neither of the two releases of gpt2-ml'}")
+    return release, said
 
 
 def _json(path: str | Path, alone: bool) -> dict:

@@ -6,7 +6,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from cngpt.errors import UserError
+from cngpt.errors import ConfigError, UserError
 from cngpt.files import is_remote
 from cngpt.interop.gpt2ml import table
 from cngpt.interop.gpt2ml.wire import WireError, explained
@@ -133,10 +133,12 @@ def _none(path: Path, prefix: Path) -> UserError:
     """What to say where `path` is not there, or not with all that it needs."""
     data = data_files(prefix)
     if beside(prefix, ".index").exists() or not (data or beside(prefix, ".meta").exists()):
-        return UserError(f"{path} does not exist: {_offer(prefix.parent)}")
+        return ConfigError(f"path={path}: there is nothing of this name: {_offer(prefix.parent)}")
     if data:
         return UserError(f"{prefix}.index is missing beside {data[0]}: copy it there too")
-    return UserError(f"{prefix}.meta holds the graph and no weights: copy the .index and .data files beside it")
+    return UserError(
+        f"{prefix}.meta holds the graph and no weights: copy the .data file beside it, and the .index if there is one"
+    )
 
 
 def _in_folder(folder: Path) -> Path:

@@ -19,6 +19,7 @@ import numpy as np
 
 from cngpt.errors import UserError
 from cngpt.model import Shape
+from cngpt.store import SPARE
 
 PREFIX, STEP = "newslm/", "global_step"
 SLOTS = ("/adafactor_v", "/adafactor_vr", "/adafactor_vc")
@@ -115,6 +116,12 @@ def shape_of(found: Mapping[str, tuple[int, ...]], config: Mapping[str, Any] | N
             )
         if ours in chosen:
             chosen[ours] = config[key]
+    if config is not None:
+        theirs = {"vocab_size": range(word[0] - SPARE, word[0] + 1), "intermediate_size": (4 * word[1],), "hidden_act": ("gelu",)}
+        for key, possible in theirs.items():
+            if key in config and config[key] not in possible:
+                say = "gelu" if key == "hidden_act" else max(possible)
+                raise UserError(f"config: {key}={config[key]}, but {where} has {say}; give the JSON it was trained with")
     if config is None and word[1] % HEAD_WIDTH:
         raise UserError(
             f"config=... is needed, the JSON {where} was trained with: its width {word[1]} does not divide by {HEAD_WIDTH}"

@@ -74,7 +74,7 @@ def convert(
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise UserError(f"path={path}: there is no such file or folder; give a .tfrecord file, or a folder of them")
-    found = sorted(path.rglob("*.tfrecord*")) if path.is_dir() else [path]
+    found = sorted(file for file in path.rglob("*.tfrecord*") if file.is_file()) if path.is_dir() else [path]
     if not found:
         raise UserError(f"path={path}: holds no *.tfrecord")
     return found

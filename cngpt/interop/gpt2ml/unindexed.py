@@ -4,6 +4,7 @@ TensorFlow writes the tensors of a single shard end to end in the order of their
 and of the seed's configurations one alone makes a file of that size.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,20 @@ def find(path: Path) -> Path | None:
     """The .data file that `path` means, if it has no .index beside it; the seed's notebook downloaded no other."""
     if path.name.endswith(".index") or not path.parent.is_dir():
         return None
+    if path.name == "checkpoint" and path.is_file():  # which names what lies beside it
+        path = path.parent
     if path.is_dir():
         found = [p for p in path.iterdir() if ".data-" in p.name]
         return found[0] if len(found) == 1 and not any(path.glob("*.index")) else None
-    data = path if ".data-" in path.name else path.with_name(path.name + ".data-00000-of-00001")
-    index = data.with_name(data.name.partition(".data-")[0] + ".index")
+    path = path.with_suffix("") if path.suffix == ".meta" else path
+    data = path if ".data" in path.name else path.with_name(path.name + ".data-00000-of-00001")
+    index = data.with_name(data.name.partition(".data")[0] + ".index")
     return data if data.is_file() and not index.exists() else None
 
 
 def open(data: Path, sizes: dict | None, vocab: str | None) -> Bundle:
     """The tensors of a .data file without its .index: those of the one configuration of the seed that is as large as the file."""
-    if not data.name.endswith("-00000-of-00001"):
+    if (parts := re.search(r"-of-(\d{5})", data.name)) and int(parts[1]) > 1:
         raise UserError(f"{data} is one of several .data files, and they need their .index; put it beside them")
     length = data.stat().st_size
     rows = {8_021, 21_128, 21_130}
@@ -60,6 +64,20 @@ def open(data: Path, sizes: dict | None, vocab: str | None) -> Bundle:
         f"{data} has no .index beside it, and its {length:,} bytes are none of the {tried} sizes that a whole checkpoint of gpt2-ml can have:"
         " it is cut off, or another model's (config=<its JSON> and vocab=<its vocab.txt> tell the sizes)"
     )
+
+
+def check(name: str, array: np.ndarray, data: Path) -> None:
+    """UserError for numbers that no training leaves: nothing else tells a download that was filled up with zeros, or shifted."""
+    if name == mapping.STEP:
+        wrong = not 0 <= int(array) < 1 << 31
+    elif not np.isfinite(array).all():
+        wrong = True
+    elif name.endswith(mapping.SLOTS):
+        wrong = bool((array < 0).any())
+    else:
+        wrong = name.endswith(("/gamma", "_embed", "/kernel")) and not array.any()
+    if wrong:
+        raise UserError(f"{data}: {name} holds numbers that no training leaves there; it is damaged: copy or download it again")
 
 
 def _shape(sizes: dict) -> Shape:

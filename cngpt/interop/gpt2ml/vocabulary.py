@@ -1,12 +1,18 @@
 """The tokenizer of a model of gpt2-ml: ids as its own code gave them, no line ends, its end of text."""
 
+import hashlib
 from pathlib import Path
 
-from cngpt.errors import UserError
+from cngpt.errors import ConfigError, UserError
+from cngpt.store import SPARE
 from cngpt.tokens import Tokenizer, load_tokenizer
 from cngpt.tokens.load import KNOWN
 
-SPARE = 128  # rows of an embedding that may have no token: some trainers round up
+CONTROLS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}  # in both vocabularies of the seed
+DIGESTS = {  # sha256 of the entries, joined by line ends
+    "bert": "22cc7b05d1c6bb919788b621fb1c5833ad3c841ef19bf7f4b30de3a4fc1be217",
+    "clue": "a25692ff268cd5d2468a66601ad746c49251bcc0b5a330592708bbe89ef67d02",
+}
 SIZES = {of.entries: name for name, of in KNOWN.items()} | {21_130: "bert"}  # the 15 GB release has two rows to spare
 
 
@@ -32,9 +38,30 @@ def tokenizer_for(vocab: str | None, rows: int | None, eos: str | None) -> Token
     except UserError as error:
         if "Hugging Face hub failed" in str(error):
             raise UserError(f"vocab=<vocab.txt> is needed: {name}'s could not be fetched from the Hugging Face hub") from None
+        if eos and f"has no {eos}" in str(error):
+            raise ConfigError(f"eos={eos}: {path or name} has no such entry; give the token that ends a text") from None
         raise UserError(f"vocab={vocab}: {error}") from None
-    if rows is not None and not 0 <= rows - tokenizer.vocab_size <= SPARE:
+    other = rows is not None and not 0 <= rows - tokenizer.vocab_size <= SPARE
+    if known := KNOWN.get(SIZES.get(rows)):  # a release: then not only about as many entries, but its own
+        other |= tokenizer.vocab_size != known.entries
+    if other:
         raise UserError(
             f"vocab={vocab or name}: {tokenizer.vocab_size:,} entries, and the model has {rows:,}: it is another model's vocabulary"
+            + (f", or not all of {SIZES[rows]}'s {known.entries:,}" if known else "")
+        )
+    if known and (moved := next((t for t, id in CONTROLS.items() if tokenizer.id(t) != id), None)):
+        raise UserError(
+            f"vocab={vocab}: as many entries as {SIZES[rows]}'s vocabulary, but {moved} is not number {CONTROLS[moved]}: it is another one"
         )
     return tokenizer
+
+
+def doubts(tokenizer: Tokenizer) -> list[str]:
+    """A warning where a vocabulary has the size of a known one and other entries."""
+    entries = "\n".join(tokenizer.token(id) for id in range(tokenizer.vocab_size))
+    if hashlib.sha256(entries.encode()).hexdigest() == DIGESTS.get(tokenizer.name) or tokenizer.name not in DIGESTS:
+        return []
+    return [
+        f"warning: the vocabulary has as many entries as {tokenizer.name}'s and not the same ones; if the model was not trained with it, it"
+        " reads and writes other characters"
+    ]

@@ -33,6 +33,11 @@ def convert(
         raise UserError(
             f"{folder}: the model has {rows} rows, its tokenizer {entries} tokens; give its own vocabulary with vocab=..."
         )
+    if (spare := shape["vocab_size"] - ours.vocab_size) > store.SPARE:
+        of_tokenizer.append(
+            f"warning: {spare:,} of the model's {shape['vocab_size']:,} rows have no token in {vocab or folder}, which has {ours.vocab_size:,}:"
+            " perhaps it is another model's vocabulary, or cut off"
+        )
     sampling, of_sampling = _generation(folder)
     store.save_state(out, shape, weights.read(where, parts, shape), ours, sampling, overwrite)
     return [*notes, *of_tokenizer, *of_sampling]

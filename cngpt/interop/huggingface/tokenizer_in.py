@@ -25,7 +25,10 @@ def to_ours(folder: Path, vocab: str | Path | None = None, eos: str | None = Non
     config = _config(folder)
     if not where.exists():
         if str(vocab) in KNOWN:
-            spec = json.loads(load_tokenizer(str(vocab), newline=False).to_json())
+            try:
+                spec = json.loads(load_tokenizer(str(vocab), newline=False).to_json())
+            except UserError:
+                raise ConfigError(f"vocab={vocab}: could not be fetched from the Hugging Face hub; give its vocab.txt") from None
             return _foreign(spec, config, folder, str(vocab), eos)
         raise ConfigError(
             f"vocab={vocab}: there is no such file; give a tokenizer.json, a vocab.json with merges.txt or a vocab.txt"
