@@ -35,7 +35,7 @@ def exists(path: str | Path) -> bool:
     if not is_remote(path):
         return os.path.exists(path)
     with _remote(str(path)):
-        fs, inner = _filesystem(path)
+        fs, inner = filesystem(path)
         return fs.exists(inner)
 
 
@@ -43,7 +43,7 @@ def open_read(path: str | Path) -> IO[bytes]:
     """The file's bytes, buffered and seekable. A remote one that fails while it is read raises UserError: it is not damaged."""
     if not is_remote(path):
         return open(path, "rb")
-    fs, inner = _filesystem(path)
+    fs, inner = filesystem(path)
     return io.BufferedReader(_RemoteFile(fs.open(inner, "rb"), str(path)), 1 << 16)
 
 
@@ -54,7 +54,7 @@ def listing(root: str | Path) -> Iterator[tuple[str, int]]:
     and a link that leads nowhere come with size -1, so that the caller can count them.
     """
     if is_remote(root):
-        fs, inner = _filesystem(root)
+        fs, inner = filesystem(root)
         for path, info in sorted(fs.find(inner, detail=True).items()):
             below = path[len(inner) :].lstrip("/")
             if not any(part.startswith(".") for part in below.split("/")):
@@ -94,7 +94,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             local = os.path.join(folder, "file")
             with open(local, mode, **encoding) as file:
                 yield file
-            fs, inner = _filesystem(path)
+            fs, inner = filesystem(path)
             fs.makedirs(inner.rpartition("/")[0], exist_ok=True)
             fs.put_file(local, inner)
         return
@@ -264,7 +264,7 @@ def send_folder(folder: Path, url: str, last: str, progress: Callable[[float], N
         (os.path.relpath(path, folder).replace(os.sep, "/") for path, _ in listing(folder)), key=lambda n: (_named(n, last), n)
     )
     with _remote(url):
-        fs, inner = _filesystem(url)
+        fs, inner = filesystem(url)
         old = below(url)
         if others := strangers(url, names):
             raise UserError(f"{url} holds other files, {others[0]} for one, and is not replaced; give a folder of its own")
@@ -418,7 +418,8 @@ def sync_folder(folder: str | Path) -> None:
         os.close(handle)
 
 
-def _filesystem(path: str | Path):
+def filesystem(path: str | Path):
+    """(fsspec's file system, the path in it) of an address; UserError where what it needs is not installed."""
     import fsspec
 
     try:

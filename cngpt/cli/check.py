@@ -13,6 +13,7 @@ from cngpt.cli import machine
 from cngpt.cli.explain import WHAT
 from cngpt.corpus.clean import build
 from cngpt.errors import ConfigError, nearest
+from cngpt.plan.rules import contradiction
 from cngpt.tokens.order import divide
 
 TEXTS = (
@@ -140,6 +141,12 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
                 f"prepare.texts={cfg.prepare.texts}: the clean texts stay on a local disk; prepare.out may be remote"
             )
     if cfg.task == "train":
+        folder, strategy = cfg.callbacks.checkpoint.folder, cfg.trainer.strategy
+        if folder and (strategy != "xla" or not files.is_remote(folder)):
+            raise ConfigError(
+                f"callbacks.checkpoint.folder={folder}: is for a bucket (gs://...) with trainer=tpu or tpu_pod; others write to the"
+                " run's own folder, paths.runs=..."
+            )
         if sweep and (cfg.trainer.strategy != "single" or cfg.trainer.num_nodes > 1):
             raise ConfigError(
                 f"trainer.strategy={cfg.trainer.strategy} with -m: a sweep runs on single devices; use trainer=cpu or trainer=gpu"
@@ -192,23 +199,20 @@ def hardware(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"trainer.devices={t.devices}: this machine has {there} GPU{'s' * (there > 1)}; take as many, or trainer.devices=auto"
             )
+    if t.accelerator == "mps":
+        if not machine.apple_gpu():
+            raise ConfigError("trainer.accelerator=mps: this is no Mac with Apple silicon; use trainer=cpu or trainer=gpu")
+        if t.strategy != "single" or t.devices not in ("auto", 1):
+            raise ConfigError(f"trainer.accelerator=mps: is one device, with trainer.strategy=single, not {t.strategy}")
     if t.strategy == "xla":
         xla(t)
-    if (folder := cfg.callbacks.checkpoint.folder) and (t.strategy != "xla" or not files.is_remote(folder)):
-        raise ConfigError(
-            f"callbacks.checkpoint.folder={folder}: is for a bucket (gs://...) with trainer=tpu or tpu_pod; others write to the"
-            " run's own folder, paths.runs=..."
-        )
     count = machine.devices(t.accelerator, t.devices)
-    if t.strategy == "single" and (count or 1) * t.num_nodes > 1:
-        raise ConfigError(f"trainer.strategy=single with {count} devices x {t.num_nodes} hosts: use trainer=ddp or trainer=fsdp")
-    if t.strategy == "fsdp" and count == 1 and t.num_nodes == 1:
-        raise ConfigError(
-            "trainer.strategy=fsdp on one device has nothing to share out: use trainer=gpu, or trainer.devices=2 and more"
-        )
-    cut(cfg, None if count is None else count * t.num_nodes)
+    world = None if count is None else count * t.num_nodes
+    how = {"offload": t.offload, "tensor_parallel": t.tensor_parallel, "compile": t.compile}
+    if wrong := contradiction(t.strategy, world, cfg.optim.name, cfg.model.width, **how):
+        raise ConfigError(wrong)
     if count is not None and "n_ctx" in cfg.model:
-        readers = count * t.num_nodes // t.tensor_parallel
+        readers = world // t.tensor_parallel
         divide(cfg.tokens_per_step, cfg.model.n_ctx, readers, t.micro_batch, t.micro_batch_tokens)
 
 
@@ -225,31 +229,6 @@ def xla(t: DictConfig) -> None:
         raise ConfigError(f"trainer.devices={t.devices}: {there} TPU device(s) here; auto takes all of the slice, 1 a single one")
     if t.compile:
         raise ConfigError("trainer.compile=true: torch_xla compiles by itself; leave it out")
-
-
-def cut(cfg: DictConfig, world: int | None) -> None:
-    """That a strategy which cuts the model goes with what is asked of it. `world` devices; None where that is not known yet."""
-    t, zero = cfg.trainer, cfg.trainer.strategy.startswith("deepspeed")
-    if zero and world == 1 and not t.offload:
-        raise ConfigError(
-            f"trainer.strategy={t.strategy} on one device has nothing to share out: use trainer.offload=true to keep the"
-            " optimizer's state in the host's memory, or trainer.devices=2 and more, or trainer=gpu"
-        )
-    if t.offload and not zero:
-        raise ConfigError(f"trainer.offload=true goes with trainer=deepspeed_zero2 and deepspeed_zero3, not with {t.strategy}")
-    if t.tensor_parallel > 1 and t.strategy != "fsdp":
-        raise ConfigError(f"trainer.tensor_parallel={t.tensor_parallel} goes with trainer=fsdp, not with {t.strategy}")
-    if t.tensor_parallel > 1 and ((world or 0) % t.tensor_parallel or 4 * cfg.model.width % t.tensor_parallel):
-        raise ConfigError(
-            f"trainer.tensor_parallel={t.tensor_parallel} must divide the number of devices ({world}) and 4 x model.width"
-            f" ({4 * cfg.model.width})"
-        )
-    if zero and t.compile:
-        raise ConfigError(f"trainer.compile=true does not go with trainer.strategy={t.strategy}; trainer=fsdp can be compiled")
-    if (zero or t.strategy == "fsdp") and cfg.optim.name != "adamw":
-        raise ConfigError(
-            f"optim={cfg.optim.name} needs whole matrices, and trainer.strategy={t.strategy} cuts them: use trainer=ddp or optim=adamw"
-        )
 
 
 def texts(cfg: DictConfig) -> None:

@@ -120,7 +120,7 @@ def stop(number: int, frame) -> None:
 
 def run_name(cfg, choices: dict[str, str], job: int | None) -> str:
     """Experiment or model, date and time; where several processes were started by a launcher, whose clocks may differ, a
-    hash of the configuration instead of the time."""
+    hash of the configuration instead of the time. So on a TPU, whose hosts do not tell each other before torch_xla runs."""
     from omegaconf import OmegaConf
 
     from cngpt.tasks.inputs import first_process
@@ -131,7 +131,7 @@ def run_name(cfg, choices: dict[str, str], job: int | None) -> str:
     launched = (
         any(key in os.environ for key in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE")) or int(os.environ.get("SLURM_NTASKS", 1)) > 1
     )
-    if launched or cfg.trainer.num_nodes > 1 or choices["trainer"] == "tpu_pod":
+    if launched or cfg.trainer.num_nodes > 1 or cfg.trainer.strategy == "xla":
         name = f"{base}-{hashlib.sha256(OmegaConf.to_yaml(cfg, sort_keys=True).encode()).hexdigest()[:8]}"
     else:
         name = f"{base}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from cngpt.plan.memory import ERROR, Memory, host_memory, memory
+from cngpt.plan.rules import contradiction
 from cngpt.plan.setup import Hardware, Setup
 
 FITS, TIGHT, TOO_LARGE, UNKNOWN = "fits", "tight", "does not fit", "unknown"
@@ -23,6 +24,12 @@ def verdict(setup: Setup, m: Memory, room: float | None) -> str:
 def needed(setup: Setup, m: Memory) -> float:
     """Bytes that must fit into what `Hardware.memory` says: of a device, or of all processes of a CPU's host."""
     return host_memory(setup, m) if setup.accelerator in ("cpu", "mps") else m.total
+
+
+def breaks_a_rule(s: Setup) -> bool:
+    """Whether `train` would refuse it."""
+    options = {"offload": s.offload, "tensor_parallel": s.tensor_parallel}
+    return contradiction(s.strategy, s.devices, s.optimizer, s.model["width"], **options) is not None
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ def advise(
         changed = setup
         for change in changes:
             changed = change.apply(changed) if changed.devices else changed
-        if changed.devices and verdict(changed, memory(changed), room) == enough:
+        if not changed.devices or breaks_a_rule(changed):
+            continue
+        if verdict(changed, memory(changed), room) == enough:
             found.append((groups, list(dict.fromkeys(o for c in changes for o in c.overrides))))
             if len(found) == most:
                 break

@@ -67,7 +67,7 @@ def tpu(kind: str, setup: Setup, hardware: Hardware, words: list[str], name: str
             " && cd cngpt && python3.11 -m venv .venv && .venv/bin/pip install -e .[tpu] -c constraints-tpu.txt'",
             "",
             "# 4. start: the same command on every host; $BUCKET is filled in here",
-            f'{everywhere}="cd cngpt && source .venv/bin/activate && nohup {run} > train.log 2>&1 &"',
+            f"{everywhere}={quoted(f'cd cngpt && source .venv/bin/activate && nohup {run} > train.log 2>&1 &')}",
             "",
             "# 5. watch",
             "gcloud compute tpus tpu-vm ssh $TPU --zone=$ZONE --worker=0 --command='tail -n 3 -f cngpt/train.log'",
@@ -78,6 +78,12 @@ def tpu(kind: str, setup: Setup, hardware: Hardware, words: list[str], name: str
             *delete,
         ]
     )
+
+
+def quoted(command: str) -> str:
+    """One word for the shell, in which $BUCKET and $TPU are still filled in."""
+    parts = re.split(r"(\$BUCKET|\$TPU)", command)
+    return "".join(f'"{part}"' if part in ("$BUCKET", "$TPU") else shlex.quote(part) if part else "" for part in parts)
 
 
 def data_words(words: list[str]) -> list[str]:

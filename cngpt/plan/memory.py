@@ -236,7 +236,7 @@ def autocast_copies(setup: Setup) -> Casts:
         return Casts()
     D, L = setup.model["width"], setup.model["n_layer"]
     head, block = 2 * tensors.padded(setup.model["vocab_size"]) * D, 2 * 12 * D**2
-    if setup.strategy == "xla":  # the compiler frees a cast where it has been used
+    if setup.strategy == "xla" and setup.activation_checkpointing:  # the compiler frees a cast where it has been used
         return Casts(head, head, 0)
     if setup.activation_checkpointing:
         return Casts(head + L * block, head, block)

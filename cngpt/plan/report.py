@@ -1,5 +1,6 @@
 """One plan: everything that `task=plan` knows, as plain values and as a table."""
 
+import os
 from dataclasses import asdict, dataclass
 
 from cngpt.plan.advice import FITS, TIGHT, TOO_LARGE, advise, needed, verdict
@@ -164,4 +165,7 @@ def show(p: Plan, width: int | None = None) -> None:
     style = {FITS: "green", TIGHT: "yellow", TOO_LARGE: "red"}.get(p.verdict, "")
     for what, figure, remark in rows(p):
         table.add_row(what, Text(figure), Text(remark, style=style if what in ("needed", "add", "try", "or") else ""))
-    Console(width=width, highlight=False, soft_wrap=False).print(table)
+    console = Console(width=width, highlight=False)
+    if not (console.is_terminal or width or "COLUMNS" in os.environ):  # into a pipe or a file: what is to be typed stays whole
+        console = Console(width=200, highlight=False)
+    console.print(table)

@@ -22,7 +22,8 @@ class Speed:
 
 def speed(setup: Setup, hardware: Hardware, tokens_per_step: int, max_steps: int) -> Speed:
     moved = bytes_moved(setup)
-    moving = moved / hardware.interconnect if hardware.interconnect else None
+    known = hardware.interconnect and (setup.hosts == 1 or setup.accelerator == "tpu")  # a GPU's links end at its host
+    moving = moved / hardware.interconnect if known else None
     peak = hardware.peak(setup.precision)
     if not peak or not hardware.mfu:
         return Speed(None, None, moved, moving, None, None)
@@ -47,7 +48,8 @@ def bytes_moved(setup: Setup) -> float:
         "single": 0,
         "ddp": 2 * w,  # gradients, scattered and gathered, once a step
         "fsdp": 3 * w * k,  # weights for forward and backward, gradients; for each micro-batch
-        "xla": 3 * w * k,
+        # in the type of the products, and once more where activations are computed again; gradients
+        "xla": (c * (2 if setup.activation_checkpointing else 1) + w) * k,
         "deepspeed_zero2": c * k + c,
         "deepspeed_zero3": 3 * c * k,
     }[setup.strategy]

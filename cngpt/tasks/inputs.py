@@ -23,7 +23,8 @@ def first_process() -> bool:
 
 def first_of_all() -> bool:
     """Whether this is the one process of all hosts that may remove something."""
-    return first_process() and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", tpu_worker()))) == 0
+    ranks = (os.environ.get(key) for key in ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK"))
+    return first_process() and int(next((rank for rank in ranks if rank), tpu_worker())) == 0
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from cngpt.errors import ConfigError
 from cngpt.plan.advice import TIGHT, TOO_LARGE, advise, needed, verdict
 from cngpt.plan.memory import memory
+from cngpt.plan.rules import contradiction
 from cngpt.plan.setup import Hardware, Setup
 from cngpt.tasks import inputs
 from cngpt.tasks.inputs import plain
@@ -29,7 +30,13 @@ def hardware_of(cfg: DictConfig) -> Hardware:
     if entry["name"] == "auto":
         entry = here(cfg.trainer.accelerator) | {k: v for k, v in entry.items() if v is not None and k in ("price", "zone")}
     if entry["slice"]:
-        entry["devices"] = entry["devices"] or slice_devices(entry["slice"])
+        devices = slice_devices(entry["slice"])
+        own = next((e["slice"] for e in map(listed, names()) if e["name"] == entry["name"] and e["slice"]), entry["slice"])
+        if (kind := own.rpartition("-")[0]) != entry["slice"].rpartition("-")[0]:
+            raise ConfigError(
+                f"hardware.slice={entry['slice']}: {entry['name']} comes in slices called {kind}-<number>, as {own}"
+            )
+        entry["devices"] = entry["devices"] or devices
     return Hardware(**{f.name: entry[f.name] for f in fields(Hardware)})
 
 
@@ -104,18 +111,33 @@ def main_memory() -> float | None:
 
 
 def setup_of(cfg: DictConfig, model: dict, hardware: Hardware) -> Setup:
-    """How trainer.* spreads the model over the machine. ConfigError where the batch does not divide."""
+    """How trainer.* spreads the model over the machine. ConfigError where the batch does not divide, or `train` would refuse it there."""
     t = cfg.trainer
+    if t.accelerator != hardware.accelerator:
+        suits = {"tpu": "trainer=tpu_pod", "gpu": "trainer=gpu, ddp or fsdp", "cpu": "trainer=cpu"}.get(
+            hardware.accelerator, "another"
+        )
+        raise ConfigError(f"trainer.accelerator={t.accelerator}: {hardware.name} is a {hardware.accelerator}; take {suits}")
     asked = t.devices if isinstance(t.devices, int) else None
+    if hardware.slice and asked and asked > 1:
+        if asked not in (hardware.per_host, hardware.devices):
+            raise ConfigError(
+                f"trainer.devices={asked}: of {hardware.slice} auto takes all {hardware.devices} devices, 1 a single one"
+            )
+        asked = None  # of each host: all of the slice
     devices = asked * t.num_nodes if asked else hardware.devices * (t.num_nodes if not hardware.slice else 1)
     parallel = t.get("tensor_parallel", 1) or 1
     if devices % parallel:
         raise ConfigError(f"trainer.tensor_parallel={parallel} does not divide {devices} devices")
+    strategy = "ddp" if t.strategy == "single" and devices > 1 and not asked else t.strategy
+    how = {"offload": bool(t.get("offload", False)), "tensor_parallel": parallel, "compile": bool(t.get("compile", False))}
+    if wrong := contradiction(strategy, devices, cfg.optim.name, model["width"], **how):
+        raise ConfigError(wrong)
     b = divide(cfg.tokens_per_step, model["n_ctx"], devices // parallel, t.micro_batch, t.micro_batch_tokens)
     return Setup(
         model={k: model[k] for k in ("block", "vocab_size", "n_ctx", "n_layer", "n_head", "width", "dropout")},
         accelerator=t.accelerator,
-        strategy="ddp" if t.strategy == "single" and devices > 1 else t.strategy,
+        strategy=strategy,
         precision=t.precision,
         optimizer=cfg.optim.name,
         micro=b.micro,

@@ -6,8 +6,6 @@ A folder `step_<n>.ckpt` is whole when its index is there, which is written last
 import re
 from pathlib import Path
 
-from fsspec.core import url_to_fs
-
 from cngpt import files, pieces
 
 NAME = re.compile(r"(step_\d{8}\.ckpt)/" + re.escape(pieces.INDEX) + "$")
@@ -15,13 +13,13 @@ NAME = re.compile(r"(step_\d{8}\.ckpt)/" + re.escape(pieces.INDEX) + "$")
 
 def listed(url: str) -> list[str]:
     """The names of the whole checkpoints in a folder, oldest first."""
-    fs, inside = url_to_fs(url)
+    fs, inside = files.filesystem(url)
     fs.invalidate_cache()
     return sorted(found[1] for path in fs.glob(f"{inside}/step_*.ckpt/{pieces.INDEX}") if (found := NAME.search(path)))
 
 
 def remove(url: str, name: str) -> None:
-    fs, inside = url_to_fs(files.join(url, name))
+    fs, inside = files.filesystem(files.join(url, name))
     if fs.exists(index := f"{inside}/{pieces.INDEX}"):
         fs.rm_file(index)
     if fs.exists(inside):
@@ -36,7 +34,7 @@ def fetch_newest(url: str, folder: Path) -> None:
     there = files.join(url, names[-1])
 
     def complete(new: Path) -> None:
-        fs, inside = url_to_fs(there)
+        fs, inside = files.filesystem(there)
         fs.get_file(f"{inside}/{pieces.INDEX}", str(new / pieces.INDEX))  # its name begins with a dot: no file for local_copy
         pieces.verify(new)
 

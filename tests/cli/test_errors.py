@@ -62,6 +62,8 @@ WRONG = [
     ([*TWO, "trainer=fsdp", "optim=adafactor"], "optim=adafactor needs whole matrices.*trainer=ddp"),
     (["task=convert", "from=checkpoint", "path=nowhere"], "path=nowhere: there is nothing"),
     (["task=convert", "from=checkpoint", "path=.", "vocab=x"], "vocab=x: goes with from=gpt2ml"),
+    (["trainer=cpu", "callbacks.checkpoint.folder=gs://b/c"], "callbacks.checkpoint.folder=gs://b/c: is for a bucket"),
+    (["trainer=ddp", "trainer.accelerator=mps", "trainer.devices=2"], "trainer.accelerator=mps: "),
     (["trainer=tpu_pod"], "needs torch_xla.*constraints-tpu"),
     (["-m", "trainer=ddp", "trainer.accelerator=cpu", "seed=1,2"], "trainer.strategy=ddp with -m"),
     (["seed=1,2"], "seed.*-m"),
@@ -112,7 +114,7 @@ def test_what_deepspeed_cannot_is_one_line(options, line, tmp_path):
     (["trainer=ddp", "trainer.devices=2"], 1, "trainer.devices=2: this machine has 1 GPU; take as many"),
     (["trainer=gpu"], 0, "trainer.accelerator=gpu: torch sees no GPU here"),
     (["trainer=fsdp"], 1, "trainer.strategy=fsdp on one device has nothing to share out"),
-    (["trainer=gpu", "trainer.devices=auto"], 4, "trainer.strategy=single with 4 devices x 1 hosts: use trainer=ddp"),
+    (["trainer=gpu", "trainer.devices=auto"], 4, "trainer.strategy=single with 4 devices: use trainer=ddp"),
 ])  # fmt: skip
 def test_gpus_that_are_not_there_are_said_in_one_line(options, there, line, monkeypatch):
     register_resolvers()
@@ -140,7 +142,9 @@ sys.exit(main())
 
 def test_a_task_that_is_stopped_leaves_nothing_half_written(tmp_path):
     command = [sys.executable, "-c", SLOW_TASK.format(root=str(ROOT))]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "begun\n" and list(tmp_path.iterdir())
     process.terminate()
     _, errors = process.communicate(timeout=60)

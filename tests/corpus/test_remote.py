@@ -90,7 +90,7 @@ def test_shards_are_sent_fetched_and_the_same(tmp_path, remote, capsys):
 
 def test_what_was_sent_half_is_never_taken_for_whole(tmp_path, remote, monkeypatch):
     here = run_into(tmp_path / "a", corpus(tmp_path / "in", 50))
-    filesystem, _ = files._filesystem(f"{remote}/shards")
+    filesystem, _ = files.filesystem(f"{remote}/shards")
     put_file, sent = type(filesystem).put_file, []
 
     def breaks(self, local, target, **more):

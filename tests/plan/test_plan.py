@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -52,10 +54,20 @@ def composed(hydra) -> list:
 
 
 @pytest.mark.parametrize("name", stems("hardware"))
-def test_every_trainer_and_model_has_a_plan_on_it(name, composed):
-    for cfg in composed:
+def test_every_trainer_and_model_has_a_plan_on_a_machine_of_its_kind(name, composed):
+    for cfg in deepcopy(composed):
         cfg.hardware = listed(name)
         machine = hardware_of(cfg)
+        if cfg.trainer.accelerator != machine.accelerator:
+            with pytest.raises(
+                ConfigError, match=f"trainer.accelerator={cfg.trainer.accelerator}: .* is a {machine.accelerator}"
+            ):
+                setup_of(cfg, planned_model(cfg, set()), machine)
+            continue
+        if cfg.trainer.strategy in ("fsdp", "deepspeed_zero2", "deepspeed_zero3"):
+            with pytest.raises(ConfigError, match="on one device has nothing to share out"):
+                setup_of(cfg, planned_model(cfg, set()), machine)
+            cfg.trainer.devices = 8
         p = report.plan(setup_of(cfg, planned_model(cfg, set()), machine), machine, cfg.tokens_per_step, cfg.max_steps)
         assert json.loads(json.dumps(p.as_dict()))["memory"]["total"] > 0 and report.rows(p)
 
@@ -83,6 +95,9 @@ def test_a_pod_of_this_size_would_not_hold_1_5b_whole_on_every_core():
         ["model=774m", "hardware=rtx4090", "trainer=gpu"],
         ["model=1.5b", "trainer=tpu_pod", "hardware=v2", "trainer.activation_checkpointing=false"],
         ["model=774m", "trainer=cpu", "hardware=cpu"],
+        ["model=1.5b", "trainer=fsdp", "trainer.devices=2", "hardware=rtx4090"],
+        ["model=1.5b", "trainer=deepspeed_zero2", "trainer.devices=2", "hardware=rtx4090"],
+        ["model=1.5b", "trainer=deepspeed_zero3", "trainer.devices=2", "hardware=rtx4090"],
     ],
 )
 def test_what_is_advised_does_what_it_says(words):
@@ -91,7 +106,38 @@ def test_what_is_advised_does_what_it_says(words):
     for way in p.advice:
         keys = [w.partition("=")[0] for w in way]
         kept = [w for w in words if w.partition("=")[0] not in keys]
-        assert planned(*kept, *way).verdict == p.advice_is, way
+        assert planned(*kept, *way).verdict == p.advice_is, way  # which train would not refuse either, or it would have raised
+
+
+@pytest.mark.parametrize("words, wrong", [
+    (["trainer=tpu_pod", "hardware=h200"], "trainer.accelerator=tpu: NVIDIA H200 141GB is a gpu"),
+    (["trainer=gpu", "hardware=v3-256"], "trainer.accelerator=gpu: TPU v3 is a tpu; take trainer=tpu_pod"),
+    (["trainer=fsdp", "hardware=h200"], "fsdp on one device"),
+    (["trainer=gpu", "trainer.devices=2", "hardware=h200"], "single with 2 devices: use trainer=ddp"),
+    (["trainer=fsdp", "trainer.devices=8", "hardware=a100", "optim=adafactor"], "optim=adafactor needs whole matrices"),
+    (["trainer=tpu_pod", "hardware=v4-32", "trainer.devices=6"], "trainer.devices=6: of v4-32 auto takes all 16 devices"),
+    (["trainer=tpu_pod", "hardware=v3", "hardware.slice=v4-32"], "hardware.slice=v4-32: TPU v3 comes in slices called v3-<number>"),
+])  # fmt: skip
+def test_what_train_would_refuse_has_no_plan(words, wrong):
+    with pytest.raises(ConfigError, match=re.escape(wrong)):
+        planned("model=1.5b", *words)
+
+
+def test_the_devices_of_one_host_mean_all_of_the_slice_as_in_training():
+    whole, host = (planned("model=1.5b", "trainer=tpu_pod", "hardware=v4-32", *more) for more in ([], ["trainer.devices=4"]))
+    assert whole.setup == host.setup and whole.setup.devices == 16
+
+
+def test_several_hosts_of_gpus_have_no_known_speed_between_them():
+    two = planned("model=1.5b", "trainer=ddp", "trainer.devices=8", "trainer.num_nodes=2", "hardware=a100")
+    assert two.setup.hosts == 2 and two.speed.moved > 0 and two.speed.moving_seconds is None
+
+
+def test_spmd_gathers_weights_in_the_type_of_the_products():
+    recomputed = planned(*SEED)
+    kept = planned(*SEED, "trainer.activation_checkpointing=false")
+    assert recomputed.speed.moved / kept.speed.moved == pytest.approx((2 + 2 + 4) / (2 + 4))
+    assert kept.memory.buffers > recomputed.memory.buffers + 2 * 1.3e9  # gathered once, they stay until the backward pass
 
 
 def test_nothing_is_advised_for_what_fits_and_more_devices_only_where_there_are_some():
@@ -162,14 +208,19 @@ def test_what_cannot_fit_is_refused_with_advice_unless_told_otherwise(monkeypatc
 
 def test_launch_commands_are_filled_in():
     p = planned("model=1.5b", "trainer=tpu_pod", "hardware=v4-32")
-    words = ["model=1.5b", "trainer=tpu_pod", "data=gpt2ml", "data.root=raw"]
+    words = ["model=1.5b", "trainer=tpu_pod", "data=gpt2ml", "data.root=raw", 'callbacks.samples.prompts=["双十一", "$5 `a`"]']
     for kind, create in (("gcloud", "tpu-vm create $TPU"), ("queued", "queued-resources create $TPU --node-id=$TPU")):
         text = launch.commands(kind, p.setup, p.hardware, words, "mine")
         assert create in text and "TYPE=v4-32" in text and "us-central2-b" in text and "--worker=all" in text
         assert "task=prepare data=gpt2ml data.root=raw prepare.out=$BUCKET/shards" in text
+        fake = 'gcloud() { printf "%s\\n" "$@"; }; BUCKET=gs://b; TPU=mine; ZONE=z\n'
         start = next(line for line in text.splitlines() if "nohup" in line)
-        assert "run.py model=1.5b trainer=tpu_pod name=mine data=shards data.root=$BUCKET/shards callbacks." in start
-        assert "callbacks.checkpoint.folder=$BUCKET/runs/$TPU " in start
+        done = subprocess.run(["bash", "-c", fake + start], capture_output=True, text=True, check=True)
+        remote = done.stdout.splitlines()[-1].removeprefix("--command=")
+        run = shlex.split(remote.partition("nohup ")[2].partition(" > ")[0])
+        assert run[:4] == ["python", "run.py", "model=1.5b", "trainer=tpu_pod"]
+        assert run[4:] == ['callbacks.samples.prompts=["双十一", "$5 `a`"]', "name=mine", "data=shards", "data.root=gs://b/shards",
+                           "callbacks.checkpoint.folder=gs://b/runs/mine"]  # fmt: skip
         assert subprocess.run(["bash", "-n"], input=text.replace("gs://<bucket>", "gs://b"), text=True).returncode == 0
     gpus = planned("model=1.5b", "trainer=fsdp", "hardware=h100", "trainer.devices=8", "trainer.num_nodes=2")
     for kind in ("torchrun", "slurm"):

@@ -77,7 +77,8 @@ class SPMD(SingleDeviceStrategy):
     """`devices`: "auto" and any number above 1 mean all of the slice; 1 is a single device, whole weights on it."""
 
     def __init__(self, devices: int | str):
-        if "XLA_PERSISTENT_CACHE_PATH" not in os.environ:
+        # (the CPU's programs cannot be read back)
+        if "XLA_PERSISTENT_CACHE_PATH" not in os.environ and os.environ.get("PJRT_DEVICE") != "CPU":
             xr.initialize_cache(str(CACHE))  # a run that goes on, or a second one of the same shape, compiles nothing
         self.cut = devices != 1
         if self.cut:
