@@ -93,7 +93,7 @@ NEEDS = {
 
 ENGINES_NEED = {  # package: {engine: remedy}
     "datatrove": dict.fromkeys(("datatrove", "datatrove_slurm", "datatrove_ray"), "pip install -e '.[datatrove]'"),
-    "ray": {"datatrove_ray": "pip install ray"},
+    "ray": {"datatrove_ray": "pip install -e '.[ray]'"},
 }
 
 

@@ -161,6 +161,8 @@ def clean_corpus(
         Workplace(folder, {}).sweep()
         return about
     readers = [open_source(source) for source in settings["sources"]]
+    for reader, name in zip(readers, names_of(sources), strict=True):
+        reader.name = name
     skipped = Tally()
     work = units.plan(readers, skipped)
     size = sum(unit.size for unit in work)
@@ -333,12 +335,16 @@ def copies(hash: int, weight: float) -> int:
     return whole + ((hash * 0x9E3779B97F4A7C15 >> 32 & 0xFFFFFFFF) < (weight - whole) * 2**32)
 
 
+def names_of(sources: Sequence[Mapping]) -> list[str]:
+    """What each is called in the report: its reader, and its root where several have the same one."""
+    kinds = [str(source["reader"]) for source in sources]
+    return [k if kinds.count(k) == 1 else f"{k}: {source['root']}" for k, source in zip(kinds, sources, strict=True)]
+
+
 def mixture(sources: Sequence[Mapping], weights: Sequence[float], counts: Mapping[tuple[int, str, str], int]) -> list[dict]:
     """A row a source: what it has (documents, tokens; valid's part of it), and what one pass over train reads of it."""
-    kinds = [str(source["reader"]) for source in sources]
     rows = []
-    for n, (source, kind, weight) in enumerate(zip(sources, kinds, weights, strict=True)):
-        name = kind if kinds.count(kind) == 1 else f"{kind}: {source['root']}"
+    for n, (name, weight) in enumerate(zip(names_of(sources), weights, strict=True)):
         row = {"source": name, "weight": weight, "documents": counts[n, "all", "documents"], "tokens": counts[n, "all", "tokens"]}
         for part in "valid", "train":
             row[part] = {what: counts[n, part, what] for what in ("documents", "tokens")}

@@ -133,7 +133,7 @@ def test_what_slurm_does_not_do_is_said(tmp_path, sources, monkeypatch):
 
 @pytest.mark.slow
 def test_ray_gives_our_bytes(tmp_path, sources, monkeypatch):
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 << 20)
     try:
@@ -147,7 +147,7 @@ def test_ray_gives_our_bytes(tmp_path, sources, monkeypatch):
     ("name", "absent", "message"),
     [
         ("datatrove", "datatrove", r"prepare\.engine=datatrove needs datatrove, .*pip install -e '\.\[datatrove\]'"),
-        ("datatrove_ray", "ray", r"prepare\.engine=datatrove_ray needs ray, .*pip install ray"),
+        ("datatrove_ray", "ray", r"prepare\.engine=datatrove_ray needs ray, .*pip install -e"),
         ("datatrove_slurm", "", r"prepare\.slurm\.partition=\.\.\. is needed"),
     ],
 )
