@@ -102,7 +102,10 @@ def shorten_warmup(cfg: DictConfig, typed: set[str]) -> None:
     total = cfg.schedule.get("total_steps")
     fits = not isinstance(total, int) or total < 1 or cfg.schedule.warmup_steps < total
     if cfg.task == "train" and not fits and "schedule.warmup_steps" not in typed:
-        print(f"schedule.warmup_steps={total // 10}: {cfg.schedule.warmup_steps} do not fit into {total} steps", file=sys.stderr)
+        print(
+            f"note: schedule.warmup_steps={total // 10}, for {cfg.schedule.warmup_steps} do not fit into {total} steps",
+            file=sys.stderr,
+        )
         cfg.schedule.warmup_steps = total // 10
 
 
@@ -155,6 +158,8 @@ def check(cfg: DictConfig, overrides: list[str], choices: dict[str, str], sweep:
             raise ConfigError(
                 f"prepare.out={cfg.prepare.out}: data=shards reads data.root={cfg.data.root} as it is; leave prepare.out out"
             )
+        if folder:  # it is looked into before the run is announced
+            libraries(strategy)
         warmup, total = cfg.schedule.warmup_steps, cfg.schedule.get("total_steps")
         if total is not None and warmup >= total:
             raise ConfigError(
@@ -186,9 +191,7 @@ def engine(cfg: DictConfig) -> None:
 def hardware(cfg: DictConfig) -> None:
     """That the devices asked for are there, with the libraries they need, and divide the batch."""
     t = cfg.trainer
-    for part, (package, remedy) in NEEDS.items():
-        if t.strategy.startswith(part) and importlib.util.find_spec(package) is None:
-            raise ConfigError(f"trainer.strategy={t.strategy} needs {package}, which is not installed: {remedy}")
+    libraries(t.strategy)
     if t.accelerator == "gpu" and t.num_nodes == 1:
         there = machine.gpus()
         if not there:
@@ -214,6 +217,12 @@ def hardware(cfg: DictConfig) -> None:
     if count is not None and "n_ctx" in cfg.model:
         readers = world // t.tensor_parallel
         divide(cfg.tokens_per_step, cfg.model.n_ctx, readers, t.micro_batch, t.micro_batch_tokens)
+
+
+def libraries(strategy: str) -> None:
+    for part, (package, remedy) in NEEDS.items():
+        if strategy.startswith(part) and importlib.util.find_spec(package) is None:
+            raise ConfigError(f"trainer.strategy={strategy} needs {package}, which is not installed: {remedy}")
 
 
 def xla(t: DictConfig) -> None:

@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cngpt.errors import ConfigError, nearest
 
+TASKS = ("train", "prepare", "tokenizer", "generate", "convert", "export", "bench", "plan")
 WHAT = {
     "data.root": "the folder, zip or file with the texts",
     "init": "a model directory or checkpoint to begin with",
@@ -50,6 +51,8 @@ def explain(error: Exception, conf: Path) -> str:
 
 def unparsable(override: str) -> str:
     key, equals, value = override.partition("=")
+    if not equals and override in TASKS:
+        return f"{override}: write task={override} (python run.py --help lists the tasks)"
     if not equals:
         return f"{override}: an option is written key=value (python run.py --help lists them)"
     kinder = "; or put it into a file: prompts_file=..., or give neither and type it" if key == "prompt" else ""

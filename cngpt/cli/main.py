@@ -10,6 +10,10 @@ import warnings
 from pathlib import Path
 
 CONF = Path(__file__).parents[2] / "conf"
+HYDRAS = (
+    "--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun", "--hydra-help", "--info", "--multirun", "--package",
+    "--resolve", "--run", "--shell-completion", "--version",
+)  # fmt: skip
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -21,6 +25,12 @@ def main() -> int:
 
         print(help.page(CONF))
         return 0
+    if dashed := next((a for a in sys.argv[1:] if a.startswith("--") and a.split("=")[0] not in HYDRAS), None):
+        word = dashed.strip("-").split("=")[0].replace("-", "_")
+        print(
+            f"error: {dashed}: an option is written key=value, here {word}=... (python run.py --help lists them)", file=sys.stderr
+        )
+        return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a C locale must not stop a Chinese story
@@ -40,6 +50,9 @@ def main() -> int:
         with one_line_errors(failed):
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except KeyboardInterrupt:
+        if any(a in ("task=prepare", "task=convert") for a in sys.argv[1:]):
+            goes_on = "; the same command goes on where it was" if "task=prepare" in sys.argv[1:] else ", nothing was written"
+            print(f"stopped{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

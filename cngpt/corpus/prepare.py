@@ -14,6 +14,7 @@ import json
 import math
 import random
 import shutil
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -174,6 +175,8 @@ def clean_corpus(
         if (folder / MANIFEST).is_file() and not overwrite:  # by the process that was waited for
             return made_before(folder, settings)
         seconds, account = {}, Account(skipped=skipped)
+        if progress and (there := len(work) - len(missing(place / "read", numbers))):
+            print(f"goes on: {there:,} of {len(work):,} units had been read before", file=sys.stderr)
         with timed("reading and cleaning", size, progress, seconds) as bar:
             reading = Reading(work, clean, dedup, place / "read")
             engine.run(reading, missing(place / "read", numbers), bar, size / len(work), place / "engine")
@@ -391,7 +394,7 @@ def made_before(folder: Path, settings: dict) -> dict:
         if now != about["size"]:
             raise ConfigError(
                 f"data.root: the texts have changed since {folder} was made of them ({about['size']:,} -> {now:,} bytes);"
-                " task=prepare overwrite=true makes it anew, prepare.texts=... another"
+                " task=prepare overwrite=true with the same data=... makes it anew, prepare.texts=... another"
             )
     return about
 

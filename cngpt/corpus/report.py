@@ -126,7 +126,7 @@ def nothing_kept(sources: Sequence[Mapping], report: dict) -> Pointless:
 
 def reasons(report: dict) -> str:
     found = {**report["skipped"], **report.get("dropped", {})}
-    parts = [f"{reason} ({what['count']:,} times, as in {what['examples'][:1]})" for reason, what in found.items()]
+    parts = [f"{reason} ({what['count']:,} times, as in {(what['examples'] or ['?'])[0]})" for reason, what in found.items()]
     return "; ".join(parts) or "the files are empty"
 
 

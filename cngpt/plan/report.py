@@ -113,13 +113,13 @@ def rows(p: Plan) -> list[tuple[str, str, str]]:
     if v.days is not None:
         cost = f"{v.cost:,.0f} $" if v.cost else "no price known: hardware.price=<$ an hour and device>"
         out += [
-            ("time", f"{days(v.days)}", f"for {p.max_steps:,} steps"),
+            ("time", f"{days(v.days)}", f"for {p.max_steps:,} steps" + (", if it fitted" if p.verdict == TOO_LARGE else "")),
             ("cost", cost if v.cost else "", "" if v.cost else cost),
         ]
     seen = (
         f"{p.epochs:,.{0 if p.epochs >= 10 else 1}f} passes over the training data"
         if p.epochs
-        else "passes are not known before the data are prepared"
+        else "how often that reads data=... is known when they are prepared"
     )
     out += [("tokens", f"{p.tokens / 1e9:,.4g} G", seen)]
     return out

@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -91,6 +92,8 @@ def prepare(cfg: DictConfig, typed: set[str]) -> None:
         raise ConfigError(
             "data=shards: these are prepared already; train with them, or take data=files data.root=<folder of texts>"
         )
+    from cngpt.plan import launch
+
     tokenizer = tokenizer_of(cfg, typed, None, None)
     if cfg.inspect:
         from cngpt.corpus.prepare import inspect
@@ -99,7 +102,10 @@ def prepare(cfg: DictConfig, typed: set[str]) -> None:
             after = beginning(text) if text is not None else f"(dropped: {dropped})"
             print(f"──── {raw.source} {raw.id}\n{raw.title}\n{beginning(raw.text)}\n──── becomes\n{after}\n")
         return
-    print(prepared(cfg, tokenizer, again=cfg.overwrite))
+    shards = prepared(cfg, tokenizer, again=cfg.overwrite)
+    words = [w for w in launch.data_words(words_of(typed)) if not w.startswith("overwrite")]
+    say(f"train on it: {shlex.join(['python', 'run.py', *words])} model=mini")
+    print(shards)
 
 
 def tokenizer(cfg: DictConfig, typed: set[str]) -> None:

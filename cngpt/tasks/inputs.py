@@ -245,6 +245,14 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
             processes=processes, engine=options["engine"], slurm=options["slurm"], memory=memory_of(options["memory"]), shard_bytes=options["shard_mb"] << 20, overwrite=again,
         )  # fmt: skip
         say(f"report   {out / 'report.html'}")
+        counts = report["documents"]
+        if counts["skipped"] > 0.1 * (counts["skipped"] + counts["read"]):
+            reason, what = next(iter(report["skipped"].items()))
+            say(
+                f"warning: {counts['skipped']:,} of {counts['skipped'] + counts['read']:,} records were not read, most of them for: {reason}"
+                f" ({(what['examples'] or [''])[0]})"
+                + ("; data.text=<field> names the field" if reason == "missing field" else "")
+            )
         if report["unknown"]["share"] > 0.01:
             say(
                 f"warning: {report['unknown']['share']:.0%} of the tokens are [UNK]: {tokenizer.name} does not know these characters"
@@ -255,11 +263,11 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
         if options["out"] and not remote:
             made = {"decided by": fingerprint(clean), "dedup": vars(dedup) if dedup else None, "weights": weights}
             check_made_with(out, {**made, "valid_fraction": data["valid_fraction"]}, [s["root"] for s in sources])
-        say(f"reading {out}, made before; task=prepare overwrite=true makes it anew")
+        say(f"reading {out}, made before; task=prepare overwrite=true with the same data=... makes it anew")
     shards = Shards(out / "train")
     if shards.fingerprint != tokenizer.fingerprint:
         raise UserError(
-            f"{out} was made with another tokenizer than {tokenizer.name}: take another prepare.out=..., or task=prepare overwrite=true"
+            f"{out} was made with another tokenizer than {tokenizer.name}: take another prepare.out=..., or task=prepare overwrite=true with the same data=..."
         )
     made_of = [s.get("root") for s in shards.manifest["report"].get("sources", []) if isinstance(s, dict)]
     wanted = [s["root"] for s in data["sources"]]
@@ -273,6 +281,7 @@ def prepared(cfg: DictConfig, tokenizer, again: bool = False) -> Path:
 
 
 PARTS = [f"{part}/{name}" for part in ("train", "valid") for name in ("manifest.json", "00000.bin", "00000.idx")]
+REMEDY = "task=prepare overwrite=true with the same data=... makes it anew"
 SENT = [*PARTS, "report.json", "report.html", "tokenizer.json"]  # what a folder of shards holds
 MARK = "train/manifest.json"  # holds the checksums of all that is trained on, and is sent last
 
@@ -417,11 +426,7 @@ def check_unchanged(sources: list[dict], out: Path) -> None:
     from cngpt import files
     from cngpt.corpus.readers import open_source
 
-    report = (
-        files.read_object(out / "report.json", "task=prepare overwrite=true makes it anew")
-        if (out / "report.json").exists()
-        else {}
-    )
+    report = files.read_object(out / "report.json", REMEDY) if (out / "report.json").exists() else {}
     then = report.get("settings", {}).get("size")
     if then is None or not all(files.exists(s["root"]) for s in sources):
         return
@@ -429,7 +434,7 @@ def check_unchanged(sources: list[dict], out: Path) -> None:
     if now != then:
         raise ConfigError(
             f"data.root: the texts have changed since {out} was made of them ({then:,} -> {now:,} bytes);"
-            " task=prepare overwrite=true makes it anew, prepare.out=... makes another"
+            " task=prepare overwrite=true with the same data=... makes it anew, prepare.out=... makes another"
         )
 
 
@@ -439,14 +444,14 @@ def check_made_with(out: Path, settings: dict, roots: list[str]) -> None:
 
     if not (out / "report.json").exists():  # of task=convert
         return
-    then = files.read_object(out / "report.json", "task=prepare overwrite=true makes it anew").get("settings", {})
+    then = files.read_object(out / "report.json", REMEDY).get("settings", {})
     keys = {"decided by": "clean", "dedup": "dedup", "weights": "data.weights", "valid_fraction": "data.valid_fraction"}
     other = [key for name, key in keys.items() if then.get(name) != settings[name]]
     for before, now in zip((absolute(s["root"]) for s in then.get("sources", [])), roots, strict=False):
         other += ["data.root"] if before != now and files.exists(before) else []
     if other:
         raise ConfigError(
-            f"prepare.out={out}: was made with another {', '.join(dict.fromkeys(other))}; task=prepare overwrite=true makes it anew,"
+            f"prepare.out={out}: was made with another {', '.join(dict.fromkeys(other))}; task=prepare overwrite=true with the same data=... makes it anew,"
             " another prepare.out=... makes another"
         )
 

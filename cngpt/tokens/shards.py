@@ -239,4 +239,6 @@ class Shards:
                 raise self._damaged(f"{name} is not in the manifest")
 
     def _damaged(self, what: str) -> UserError:
-        return UserError(f"{self.folder}: {what}; copy the folder again, or python run.py task=prepare overwrite=true")
+        return UserError(
+            f"{self.folder}: {what}; copy the folder again, or make it anew: task=prepare overwrite=true with the same data=..."
+        )

@@ -322,7 +322,7 @@ def test_the_texts_for_a_tokenizer_come_with_an_account_of_what_was_left_out(tmp
     ("name", "content", "error", "message"),
     [
         ("a.pdf", "x", ConfigError, r"data\.root=.* holds nothing to read\. Looked for"),
-        ("a.jsonl", "{bad\n" * 5, UserError, r"bad JSON \(5 times, as in \['a.jsonl:[1-5]: {bad'\]"),
+        ("a.jsonl", "{bad\n" * 5, UserError, r"bad JSON \(5 times, as in a.jsonl:[1-5]: {bad\)"),
     ],
 )
 def test_a_folder_with_nothing_to_read_is_an_error_for_every_task(tmp_path, look, name, content, error, message):

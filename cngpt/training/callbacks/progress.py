@@ -32,7 +32,7 @@ class Progress(pl.callbacks.ProgressBar):
             return
         self._bar = Bar(
             TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"), console=self.console,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step, numbers="")
         self._bar.start()
@@ -45,7 +45,7 @@ class Progress(pl.callbacks.ProgressBar):
             self._on
             and trainer.is_global_zero
             and step not in (0, self._printed)
-            and (step % self.metrics.every == 0 or step == trainer.max_steps)
+            and (step % self.metrics.every == 0 or step == trainer.max_steps or self._printed < 0)
         ):
             speed, left = self.metrics.latest.get("tokens_per_second"), ""
             if speed:
