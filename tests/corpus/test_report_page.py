@@ -1,13 +1,17 @@
 """report.html: a page that stands alone, and says all that report.json knows."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cngpt.corpus.dedup import Dedup
 from cngpt.corpus.prepare import BASIC
+from cngpt.corpus.report import LEAD, where_they_part
 from cngpt.corpus.report_page import side_by_side
 from tests.conftest import ROOT
 from tests.corpus.test_prepare import run
@@ -132,6 +136,12 @@ def test_a_difference_far_into_a_text_is_shown_with_what_surrounds_it():
     before = "甲" * 700 + "<i>" + "乙" * 300
     shown = side_by_side({"id": "a:1", "from": 0, "before": before, "after": "甲" * 700 + "乙" * 300}, "before", "after")
     assert "<del>&lt;i&gt;</del>" in shown and "<ins>" not in shown and shown.count("甲") == 120
+
+
+@given(st.text("ab", max_size=200), st.text("ab", max_size=200), st.text("ab", max_size=200))
+def test_where_two_texts_part_is_found(same, a, b):
+    wanted = len(os.path.commonprefix([same + a, same + b]))  # noqa: RUF071 (of characters is meant)
+    assert where_they_part(same + a, same + b) == (wanted - LEAD if wanted > LEAD else 0)
 
 
 def test_the_original_stands_beside_its_copy(made):
