@@ -170,7 +170,9 @@ def test_texts_that_changed_and_a_run_on_other_texts_are_noticed(home):
 
 def test_a_recipes_warmup_gives_way_to_few_steps(home):
     few = [o for o in FAST if "warmup" not in o and "total_steps" not in o]
-    assert "note: schedule.warmup_steps=0, for 50 do not fit into 3 steps" in run(*few, "name=few", "max_steps=3", cwd=home).stderr
+    assert (
+        "note: schedule.warmup_steps=0, for 50 do not fit into 3 steps" in run(*few, "name=few", "max_steps=3", cwd=home).stderr
+    )
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])

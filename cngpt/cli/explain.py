@@ -9,7 +9,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cngpt.errors import ConfigError, nearest
 
-TASKS = ("train", "prepare", "tokenizer", "generate", "convert", "export", "bench", "plan")
 WHAT = {
     "data.root": "the folder, zip or file with the texts",
     "init": "a model directory or checkpoint to begin with",
@@ -27,7 +26,7 @@ def needed(key: str):
 def explain(error: Exception, conf: Path) -> str:
     """One line for a configuration that cannot be composed."""
     if isinstance(error, OverrideParseException):
-        return unparsable(error.override)
+        return unparsable(error.override, conf)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = list(error.options or [])
@@ -49,9 +48,9 @@ def explain(error: Exception, conf: Path) -> str:
     return text
 
 
-def unparsable(override: str) -> str:
+def unparsable(override: str, conf: Path) -> str:
     key, equals, value = override.partition("=")
-    if not equals and override in TASKS:
+    if not equals and (conf / "task" / f"{override}.yaml").is_file():
         return f"{override}: write task={override} (python run.py --help lists the tasks)"
     if not equals:
         return f"{override}: an option is written key=value (python run.py --help lists them)"

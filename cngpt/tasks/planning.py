@@ -127,8 +127,6 @@ def setup_of(cfg: DictConfig, model: dict, hardware: Hardware) -> Setup:
         asked = None  # of each host: all of the slice
     devices = asked * t.num_nodes if asked else hardware.devices * (t.num_nodes if not hardware.slice else 1)
     parallel = t.get("tensor_parallel", 1) or 1
-    if devices % parallel:
-        raise ConfigError(f"trainer.tensor_parallel={parallel} does not divide {devices} devices")
     strategy = "ddp" if t.strategy == "single" and devices > 1 and not asked else t.strategy
     how = {"offload": bool(t.get("offload", False)), "tensor_parallel": parallel, "compile": bool(t.get("compile", False))}
     if wrong := contradiction(strategy, devices, cfg.optim.name, model["width"], **how):

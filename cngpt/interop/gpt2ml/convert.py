@@ -160,8 +160,9 @@ def _origin(bundle: Bundle) -> tuple[str | None, list[str]]:
             while block := file.read(files.BLOCK):
                 digest.update(block)
                 bar(len(block))
-        release = RELEASES.get(digest.hexdigest()) or release
-        said.append(f"sha256 {digest.hexdigest()}: {release or 'neither of the two releases of gpt2-ml'}")
+        known = RELEASES.get(digest.hexdigest())
+        release = known or release
+        said.append(f"sha256 {digest.hexdigest()}: {known or 'neither of the two releases of gpt2-ml'}")
     return release, said
 
 
