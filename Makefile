@@ -36,7 +36,7 @@ demo: $(VENV)/.installed ## train the smallest model on the bundled sample and p
 	@echo "  $(BIN)/python run.py task=generate ckpt=runs/demo                                   type beginnings of your own"
 	@echo "  $(BIN)/python run.py --help                                                         tasks, groups, five examples"
 
-test: $(VENV)/.installed-dev ## the tests that every change must pass, under ten minutes on two cores
+test: $(VENV)/.installed-dev ## the tests that every change must pass, under six minutes on two cores
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-dev test-tpu ## what takes minutes: several processes, whole runs, the TPU code
@@ -59,5 +59,5 @@ format: $(VENV)/.installed-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv and caches; runs/ and data/ stay
-	rm -rf $(VENV) $(VENV)-tpu .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean: ## remove .venv, caches and builds; runs/ and data/ stay
+	rm -rf $(VENV) $(VENV)-tpu build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
