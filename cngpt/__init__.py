@@ -12,8 +12,8 @@ __all__ = ["generate", "load", "load_tokenizer"]
 
 
 def load(path, device="cpu"):
-    """(model, tokenizer) from a model directory, a training checkpoint or a run directory; see `cngpt.store.load`."""
-    from cngpt.store import load
+    """(model, tokenizer) from a model directory, a training checkpoint or a run directory; see `cngpt.checkpoints.load`."""
+    from cngpt.checkpoints import load
 
     return load(path, device)
 

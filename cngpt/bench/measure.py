@@ -8,12 +8,14 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
-def interleaved(works: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Each work's own measure, `repeats` times. All take turns, so that what else the machine does falls on all alike; the first
+def interleaved(works: Mapping[Any, Callable[[], Any]], repeats: int) -> dict[Any, list]:
+    """What each work measured, `repeats` times. All take turns, so that what else the machine does falls on all alike; the first
     turn of each warms up and is left out."""
     turns = [{name: work() for name, work in works.items()} for _ in range(repeats + 1)]
     return {name: [turn[name] for turn in turns[1:]] for name in works}
@@ -22,18 +24,14 @@ def interleaved(works: Mapping[str, Callable[[], float]], repeats: int) -> dict[
 def spread(values: Iterable[float]) -> dict[str, float]:
     """{"median", "low", "high", "repeats"}"""
     values = list(values)
-    return {
-        "median": round(statistics.median(values), 4),
-        "low": round(min(values), 4),
-        "high": round(max(values), 4),
-        "repeats": len(values),
-    }
+    numbers = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {name: round(number, 4) for name, number in numbers.items()} | {"repeats": len(values)}
 
 
-def shown(found: Mapping[str, float]) -> str:
-    """`38.2  (35.1 … 39.0)`"""
-    digits = max(0, 3 - len(str(int(found["median"]))))
-    return f"{found['median']:.{digits}f}  ({found['low']:.{digits}f} … {found['high']:.{digits}f})"
+def shown(of: Mapping[str, float]) -> str:
+    """A spread as `38.2  (35.1 … 39.0)`."""
+    digits = max(0, 3 - len(str(int(of["median"]))))
+    return f"{of['median']:.{digits}f}  ({of['low']:.{digits}f} … {of['high']:.{digits}f})"
 
 
 def conditions(libraries: Sequence[str]) -> dict[str, object]:
@@ -113,16 +111,8 @@ class Clock:
     def __init__(self):
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, name: str) -> "_Block":
-        return _Block(self.seconds, name)
-
-
-class _Block:
-    def __init__(self, seconds: dict[str, float], name: str):
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *error) -> None:
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._began
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Between the command line and the tasks: our help page, checks of a composed configuration, errors in one line."""
+"""Between the command line and the tasks: composition, help, errors in one line."""
 
 from cngpt.cli.main import main
 

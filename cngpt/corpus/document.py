@@ -2,14 +2,18 @@
 
 import zlib
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-EXAMPLES = 10  # kept of each reason
+EXAMPLES = 10  # kept of each reason, and documents shown of each rule
+T = TypeVar("T")
+Progress = Callable[[float], None]  # called with how much more is done: bytes on disk, where nothing else is said
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text as its reader found it. `source` names the corpus, `id` the place in it: the same in every run."""
+    """One text as its reader found it. `source` names the corpus, `id` where in it the text lies: the same in every run."""
 
     text: str
     title: str = ""
@@ -17,9 +21,27 @@ class Document:
     id: str = ""
 
 
-def lot(example: str) -> int:
-    """By which examples are drawn: those with the lowest stay. So the sample is random, and the same however the work was divided."""
+def batches(items: Iterable[T], limit: int, size: Callable[[T], int] = len) -> Iterator[list[T]]:
+    """The items in order, in lists whose sizes add up to `limit` or more; the last may be smaller."""
+    batch, total = [], 0
+    for item in items:
+        batch.append(item)
+        total += size(item)
+        if total >= limit:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def sample_key(example: str) -> int:
     return zlib.crc32(example[:200].encode(errors="replace"))
+
+
+def drawn(examples: Iterable[T], name: Callable[[T], str] = str) -> list[T]:
+    """EXAMPLES of them, those with the lowest keys: a random sample, and the same one however the work was divided."""
+    by_name = {name(example): example for example in examples}
+    return [by_name[key] for key in sorted(by_name, key=lambda key: (sample_key(key), key))[:EXAMPLES]]
 
 
 def writable(text: str) -> str:
@@ -37,18 +59,13 @@ class Tally:
     def add(self, reason: str, example: str = "") -> None:
         self.counts[reason] += 1
         if example:
-            self._draw(reason, [writable(" ".join(example[:400].split())[:160])])
+            self.examples[reason] = drawn([*self.examples.get(reason, ()), writable(" ".join(example[:400].split())[:160])])
 
     def merge(self, other: "Tally") -> None:
         """Adds what was counted elsewhere; in which order does not matter."""
         self.counts += other.counts
         for reason, examples in other.examples.items():
-            self._draw(reason, examples)
-
-    def _draw(self, reason: str, more: list[str]) -> None:
-        self.examples[reason] = sorted({*self.examples.get(reason, ()), *more}, key=lambda example: (lot(example), example))[
-            :EXAMPLES
-        ]
+            self.examples[reason] = drawn([*self.examples.get(reason, ()), *examples])
 
     def as_dict(self) -> dict:
         ordered = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
@@ -56,5 +73,4 @@ class Tally:
 
     @classmethod
     def from_dict(cls, value: dict) -> "Tally":
-        """What `as_dict` gave."""
         return cls(Counter({k: v["count"] for k, v in value.items()}), {k: v["examples"] for k, v in value.items()})

@@ -1,17 +1,20 @@
 """Where the stages run: in processes of this machine (pool.py), or as tasks of datatrove's executors (executors.py).
+What is left to do is read off the disk, whichever engine was at work before."""
 
-A stage is a function of a unit's number that leaves a whole folder `stage.folder/<number>` behind, so what is left to do is read off
-the disk, whichever engine was at work before.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cngpt.corpus import pool
+from cngpt.corpus.document import Progress
 
-ENGINES = ("local", "datatrove", "datatrove_slurm", "datatrove_ray")
+DATATROVE = {"datatrove": "pip install -e '.[datatrove]'"}
+ENGINES = {  # name: {package that it needs: how to install it}
+    "local": {},
+    "datatrove": DATATROVE,
+    "datatrove_slurm": DATATROVE,
+    "datatrove_ray": {**DATATROVE, "ray": "pip install -e '.[ray]'"},
+}
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,14 @@ class Engine:
     processes: int = 1
     slurm: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self, work: pool.Work, numbers: Sequence[int], progress: Callable[[float], None], share: float, place: Path) -> None:
-        """Calls `work` for each number and returns when all of it is on disk; UserError where some of it is not.
-
-        share: of the work, what one number counts for `progress`, where the engine tells no more. place: for logs.
-        """
+    def run(self, stage: pool.Stage, numbers: Sequence[int], progress: Progress, size: float) -> None:
+        """Calls `stage` for each number that has no result yet; returns when all have one, and raises UserError where some have not.
+        size: what all numbers together count for `progress`."""
+        share = size / max(1, len(numbers))
+        numbers = pool.not_done(stage.folder, numbers)
         if self.name == "local":
-            pool.run(work, numbers, self.processes, progress)
+            pool.run(stage, numbers, self.processes, progress)
         elif numbers:
             from cngpt.corpus import executors
 
-            executors.run(self, work, numbers, progress, share, place)
+            executors.run(self.name, self.processes, self.slurm, stage, numbers, lambda units: progress(share * units))

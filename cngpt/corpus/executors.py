@@ -6,21 +6,21 @@ datatrove is an extra: this module is imported by engines.py alone, where it is 
 """
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.utils.logging import logger
 
-from cngpt.corpus.engines import Engine
-from cngpt.corpus.pool import Work
-from cngpt.corpus.stages import name_of
+from cngpt import plugins
+from cngpt.corpus.pool import Stage, not_done
 from cngpt.errors import UserError
 
 POLL = 1.0  # seconds between two looks at what is done
@@ -29,17 +29,20 @@ ROUNDS = 4  # tasks a process does, one after another: units differ in length
 
 
 class Ranks:
-    """A step of a datatrove pipeline."""
+    """A step of a datatrove pipeline. The stage travels pickled: where it arrives, the user's plugins are loaded before it is opened."""
 
-    def __init__(self, work: Work, numbers: Sequence[int]):
-        self.work, self.numbers = work, list(numbers)
+    def __init__(self, stage: Stage, numbers: Sequence[int]):
+        self.name, self.stage, self.numbers = type(stage).__name__, pickle.dumps(stage), list(numbers)
 
     def __call__(self, data, rank: int = 0, world_size: int = 1) -> None:
-        for number in left(self.work, self.numbers[rank::world_size]):  # a task that Slurm began again has done some
-            self.work(number, lambda _: None)
+        plugins.load_from_environment()
+        stage = pickle.loads(self.stage)
+        # a task that Slurm began again has done some of its units before
+        for number in not_done(stage.folder, self.numbers[rank::world_size]):
+            stage(number, lambda _: None)
 
     def __repr__(self) -> str:  # datatrove logs it
-        return f"{type(self.work).__name__} of {len(self.numbers):,} units"
+        return f"{self.name} of {len(self.numbers):,} units"
 
 
 class Local(LocalPipelineExecutor):
@@ -50,58 +53,49 @@ class Local(LocalPipelineExecutor):
             return super()._run_for_rank(*rank, **named)
 
 
-def run(engine: Engine, work: Work, numbers: Sequence[int], progress: Callable[[float], None], share: float, place: Path) -> None:
-    """As Engine.run. Raises UserError where units are missing at the end, and where there is no Slurm."""
-    folder = (place / type(work).__name__).resolve()
+def run(
+    name: str, processes: int, settings: Mapping, stage: Stage, numbers: Sequence[int], progress: Callable[[int], None]
+) -> None:
+    """As Engine.run, but that `progress` counts units. `settings`: of Slurm. Raises UserError where units are missing at the end, and
+    where there is no Slurm."""
+    folder = (stage.folder.parent / "engine" / type(stage).__name__).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     logger.remove()
-    with told(work, numbers, progress, share):
-        {"datatrove": local, "datatrove_slurm": slurm, "datatrove_ray": ray}[engine.name](engine, work, numbers, folder)
-    if missing := left(work, numbers):
+    step, tasks = [Ranks(stage, numbers)], min(len(numbers), ROUNDS * processes)
+    workers = min(tasks, processes)
+    with reported(stage, numbers, progress):
+        if name == "datatrove":
+            Local(step, tasks, workers, str(folder), skip_completed=False, start_method="spawn").run()
+        elif name == "datatrove_ray":
+            begin_ray()
+            RayPipelineExecutor(step, tasks, workers, skip_completed=False, logging_dir=str(folder)).run()
+        elif name == "datatrove_slurm":
+            slurm(step, settings, stage, numbers, folder)
+        else:
+            raise ValueError(f"no engine is called {name}")
+    if missing := not_done(stage.folder, numbers):
         raise UserError(
             f"{len(missing)} of {len(numbers)} units were not done; {folder} says why. The same command goes on where it stopped"
         )
 
 
-def local(engine: Engine, work: Work, numbers: Sequence[int], folder: Path) -> None:
-    tasks = min(len(numbers), ROUNDS * engine.processes)
-    executor = Local(
-        [Ranks(work, numbers)], tasks, min(tasks, engine.processes), str(folder), skip_completed=False, start_method="spawn"
-    )
-    executor.run()
+def begin_ray() -> None:
+    """Takes the cluster of $RAY_ADDRESS; without one, Ray begins its own on this machine."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init()
 
 
-def ray(engine: Engine, work: Work, numbers: Sequence[int], folder: Path) -> None:
-    """On the cluster of $RAY_ADDRESS; without one, Ray begins its own on this machine."""
-    import ray as cluster
-
-    if not cluster.is_initialized():
-        cluster.init()
-    tasks = min(len(numbers), ROUNDS * engine.processes)
-    executor = RayPipelineExecutor(
-        [Ranks(work, numbers)], tasks, min(tasks, engine.processes), skip_completed=False, logging_dir=str(folder)
-    )
-    executor.run()
-
-
-def slurm(engine: Engine, work: Work, numbers: Sequence[int], folder: Path) -> None:
+def slurm(step: list[Ranks], settings: Mapping, stage: Stage, numbers: Sequence[int], folder: Path) -> None:
     """Submits an array of tasks of one core each, and waits for it. What is written is the same where there is no sbatch."""
-    settings = engine.slurm
     in_environment = sys.prefix != sys.base_prefix
     executor = SlurmPipelineExecutor(
-        [Ranks(work, numbers)],
-        tasks=min(len(numbers), settings["tasks"]),
-        time=settings["time"],
-        partition=settings["partition"],
-        qos=settings["qos"],
-        mem_per_cpu_gb=settings["memory_gb"],
-        job_name=f"cngpt-{type(work).__name__.lower()}",
-        env_command=settings["setup"],
-        venv_path=f"{sys.prefix}/bin/activate" if in_environment else None,
-        logging_dir=str(folder),
-        skip_completed=False,
-    )
+        step, tasks=min(len(numbers), settings["tasks"]), mem_per_cpu_gb=settings["memory_gb"], env_command=settings["setup"],
+        **{key: settings[key] for key in ("time", "partition", "qos")}, job_name=f"cngpt-{type(stage).__name__.lower()}",
+        venv_path=f"{sys.prefix}/bin/activate" if in_environment else None, logging_dir=str(folder), skip_completed=False,
+    )  # fmt: skip
     try:
         executor.run()
     except FileNotFoundError as error:
@@ -113,7 +107,7 @@ def slurm(engine: Engine, work: Work, numbers: Sequence[int], folder: Path) -> N
         ) from None
     except subprocess.CalledProcessError as error:
         raise UserError(f"prepare.engine=datatrove_slurm: sbatch refused {folder / 'launch_script.slurm'} ({error})") from None
-    while left(work, numbers):
+    while not_done(stage.folder, numbers):
         ended = not is_queued(str(executor.job_id))
         time.sleep(POLL_SLURM)  # a shared file system may show late what the last task wrote
         if ended:
@@ -126,22 +120,17 @@ def is_queued(job: str) -> bool:
     return bool(answer.stdout.strip()) if answer.returncode == 0 else "Invalid job id" not in answer.stderr
 
 
-def left(work: Work, numbers: Sequence[int]) -> list[int]:
-    """The units whose results are not there."""
-    return [n for n in numbers if not (work.folder / name_of(n)).exists()]
-
-
 @contextmanager
-def told(work: Work, numbers: Sequence[int], progress: Callable[[float], None], share: float) -> Iterator[None]:
-    """Tells `progress` of the units that appear."""
-    ended, seen = threading.Event(), len(numbers) - len(left(work, numbers))
+def reported(stage: Stage, numbers: Sequence[int], progress: Callable[[int], None]) -> Iterator[None]:
+    """Reports the units that appear to `progress`."""
+    ended, before = threading.Event(), len(not_done(stage.folder, numbers))
 
     def watch() -> None:
-        nonlocal seen
+        nonlocal before
         while not ended.wait(POLL):
-            done = len(numbers) - len(left(work, numbers))
-            progress(share * (done - seen))
-            seen = done
+            now = len(not_done(stage.folder, numbers))
+            progress(before - now)
+            before = now
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

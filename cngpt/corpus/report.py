@@ -5,14 +5,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cngpt.corpus.document import Tally, lot, writable
-from cngpt.corpus.workplace import Pointless
+from cngpt.corpus.document import EXAMPLES, Tally, drawn, sample_key, writable
+from cngpt.corpus.resumable import CannotResume
 
 RULE_DID = ("changed", "characters", "dropped")  # what is counted of a rule
 SHOWN_UNKNOWN = 20  # of the commonest characters that became [UNK]
-SHOWN = 10  # documents before and after
-SHOWN_CHARACTERS = 1000  # of each
+SHOWN_CHARACTERS = 1000  # of a document before and after
 LEAD = 60  # of them before the first difference
+# the fields of an Account, by their kind
+COUNTERS = ("counts", "by_source", "rules", "unknown", "lengths")
+TALLIES = ("dropped", "skipped")
 
 
 @dataclass
@@ -33,53 +35,43 @@ class Account:
         """Perhaps keeps this document as an example of what was done to it."""
         if before == after or not self.wants(what, id):
             return
-        start = where_they_part(before, after)
+        start = first_difference(before, after)
         before, after = (writable(text[start : start + SHOWN_CHARACTERS]) for text in (before, after))
         self._draw(what, [{"id": writable(id), "from": start, "before": before, "after": after}])
 
     def wants(self, what: str, id: str) -> bool:
         """Whether `show` would keep this one, as things stand."""
         kept = self.shown.get(what, [])
-        return len(kept) < SHOWN or lot(id) <= lot(kept[-1]["id"])
+        return len(kept) < EXAMPLES or sample_key(id) <= sample_key(kept[-1]["id"])
 
     def _draw(self, what: str, more: list[dict]) -> None:
-        found = {example["id"]: example for example in [*self.shown.get(what, []), *more]}
-        self.shown[what] = sorted(found.values(), key=lambda example: (lot(example["id"]), example["id"]))[:SHOWN]
+        self.shown[what] = drawn([*self.shown.get(what, []), *more], lambda example: example["id"])
 
     def __iadd__(self, other: "Account") -> "Account":
         for name in COUNTERS:
             getattr(self, name).update(getattr(other, name))
-        self.dropped.merge(other.dropped)
-        self.skipped.merge(other.skipped)
+        for name in TALLIES:
+            getattr(self, name).merge(getattr(other, name))
         for what, examples in other.shown.items():
             self._draw(what, examples)
         return self
 
     def as_dict(self) -> dict:
-        """For a file of JSON."""
         counters = {name: [[key, n] for key, n in sorted(getattr(self, name).items())] for name in COUNTERS}
-        return {
-            **counters,
-            "dropped": self.dropped.as_dict(),
-            "skipped": self.skipped.as_dict(),
-            "duplicates": self.duplicates,
-            "shown": self.shown,
-        }
+        tallies = {name: getattr(self, name).as_dict() for name in TALLIES}
+        return {**counters, **tallies, "duplicates": self.duplicates, "shown": self.shown}
 
     @classmethod
     def from_dict(cls, value: dict) -> "Account":
-        counters = {
-            name: Counter({tuple(key) if isinstance(key, list) else key: n for key, n in value[name]}) for name in COUNTERS
-        }
-        return cls(
-            **counters,
-            **{k: Tally.from_dict(value[k]) for k in ("dropped", "skipped")},
-            duplicates=value["duplicates"],
-            shown=value["shown"],
-        )
+        account = cls(duplicates=value["duplicates"], shown=value["shown"])
+        for name in COUNTERS:
+            getattr(account, name).update({tuple(key) if isinstance(key, list) else key: n for key, n in value[name]})
+        for name in TALLIES:
+            setattr(account, name, Tally.from_dict(value[name]))
+        return account
 
 
-def where_they_part(before: str, after: str) -> int:
+def first_difference(before: str, after: str) -> int:
     """LEAD characters before the first difference, or 0."""
     same, most = 0, min(len(before), len(after))
     while same < most:  # by halves: comparing slices is a hundred times as fast as characters one by one
@@ -89,9 +81,6 @@ def where_they_part(before: str, after: str) -> int:
         else:
             most = half - 1
     return same - LEAD if same > LEAD else 0
-
-
-COUNTERS = ("counts", "by_source", "rules", "unknown", "lengths")
 
 
 def report_of(account: Account) -> dict:
@@ -126,13 +115,13 @@ def rules_of(counted: Counter) -> dict[str, dict[str, dict[str, int]]]:
     return rules
 
 
-def nothing_kept(sources: Sequence[Mapping], report: dict) -> Pointless:
-    return Pointless(f"nothing was kept of {len(sources)} sources: {reasons(report)}")
+def nothing_kept(sources: Sequence[Mapping], report: dict) -> CannotResume:
+    return CannotResume(f"nothing was kept of {len(sources)} sources: {reasons(report)}")
 
 
 def reasons(report: dict) -> str:
-    found = {**report["skipped"], **report.get("dropped", {})}
-    parts = [f"{reason} ({what['count']:,} times, as in {(what['examples'] or ['?'])[0]})" for reason, what in found.items()]
+    counted = {**report["skipped"], **report.get("dropped", {})}
+    parts = [f"{reason} ({n['count']:,} times, as in {(n['examples'] or ['?'])[0]})" for reason, n in counted.items()]
     return "; ".join(parts) or "the files are empty"
 
 

@@ -3,8 +3,8 @@
 import difflib
 from html import escape
 
-from cngpt import page
-from cngpt.corpus.report import RULE_DID, where_they_part
+from cngpt import html
+from cngpt.corpus.report import RULE_DID, first_difference
 
 MARKED = 400  # characters of an example in which differences are marked
 KEPT = 160  # characters of a document that is only shown as kept
@@ -36,74 +36,39 @@ def render(report: dict) -> str:
         "" if report["skipped"] else "<p>none</p>",
         *duplicates(report["duplicates"]),
         "<h2>Lengths of the documents kept</h2>",
-        page.bars(list(report["lengths"].items()), "characters, from", "documents"),
+        html.bars(list(report["lengths"].items()), "characters, from", "documents"),
         "<h2>Commonest characters that the tokenizer does not know</h2>",
-        page.table(["character", "code", "times"], [[c, f"U+{ord(c):04X}", n] for c, n in report["unknown"]["characters"]]),
+        html.table(["character", "code", "times"], [[c, f"U+{ord(c):04X}", n] for c, n in report["unknown"]["characters"]]),
         *examples(report["shown"]),
         "<h2>Seconds</h2>",
-        page.table(["stage", "seconds"], [[name, round(seconds, 1)] for name, seconds in report["stages"].items()]),
+        html.table(["stage", "seconds"], [[name, round(seconds, 1)] for name, seconds in report["stages"].items()]),
     ]
-    return page.document(f"What became of {', '.join(report['sources'])}", parts)
+    return html.document(f"What became of {', '.join(report['sources'])}", parts)
 
 
 def overview(report: dict) -> str:
-    documents, unknown = report["documents"], report["unknown"]
-    return page.facts(
-        [
-            ("documents read", f"{documents['read']:,}"),
-            ("kept", f"{documents['kept']:,}"),
-            ("dropped", f"{documents['dropped']:,}"),
-            ("records not read", f"{documents['skipped']:,}"),
-            ("characters", f"{report['characters']:,}"),
-            ("tokens", f"{report['tokens']:,}"),
-            ("tokens a character", f"{report['tokens_per_character']:.3f}"),
-            ("[UNK] of all tokens", f"{unknown['share']:.3%}"),
-            ("documents for validation", f"{report['valid']['documents']:,}"),
-        ]
-    )
+    documents = report["documents"]
+    counted = {"documents read": documents["read"], "kept": documents["kept"], "dropped": documents["dropped"]}
+    counted |= {"records not read": documents["skipped"], "characters": report["characters"], "tokens": report["tokens"]}
+    facts = [(name, f"{number:,}") for name, number in counted.items()]
+    facts.append(("tokens a character", f"{report['tokens_per_character']:.3f}"))
+    facts.append(("[UNK] of all tokens", f"{report['unknown']['share']:.3%}"))
+    return html.facts([*facts, ("documents for validation", f"{report['valid']['documents']:,}")])
 
 
-def sources(found: dict) -> str:
-    columns = {
-        "documents": "documents in",
-        "kept": "kept",
-        "characters read": "characters in",
-        "characters": "kept",
-        "tokens": "tokens",
-    }
-    rows = [[name, *(source.get(key, 0) for key in columns)] for name, source in found.items()]
-    return page.table(["source", *columns.values()], rows)
+def sources(counted: dict) -> str:
+    keys = ("documents", "kept", "characters read", "characters", "tokens")
+    rows = [[name, *(source.get(key, 0) for key in keys)] for name, source in counted.items()]
+    return html.table(["source", "documents in", "kept", "characters in", "kept", "tokens"], rows)
 
 
 def mixture(rows: list[dict]) -> str:
     """What train holds of each source; a document of valid comes once and is no part of it."""
-    whole = sum(row["train"]["tokens"] for row in rows) or 1
-    head = [
-        "source",
-        "weight",
-        "documents",
-        "tokens",
-        "of them for validation",
-        "tokens in one pass",
-        "share of the pass",
-        "read",
-    ]
-    return page.table(
-        head,
-        [
-            [
-                row["source"],
-                row["weight"],
-                row["documents"],
-                row["tokens"],
-                row["valid"]["tokens"],
-                row["train"]["tokens"],
-                f"{row['train']['tokens'] / whole:.1%}",
-                f"{row['times']:.2f} times",
-            ]
-            for row in rows
-        ],
-    )
+    total, keys, cells = sum(row["train"]["tokens"] for row in rows) or 1, ("source", "weight", "documents", "tokens"), []
+    for row in rows:
+        tokens = row["train"]["tokens"]
+        cells.append([*map(row.get, keys), row["valid"]["tokens"], tokens, f"{tokens / total:.1%}", f"{row['times']:.2f} times"])
+    return html.table([*keys, "of them for validation", "tokens in one pass", "share of the pass", "read"], cells)
 
 
 def rules(report: dict) -> list[str]:
@@ -111,10 +76,10 @@ def rules(report: dict) -> list[str]:
     head = ["documents changed", "characters taken away", "documents dropped"]
     names = dict.fromkeys([*report["settings"]["rules"], *report["rules"]])  # dedup adds some
     totals = {name: [sum(did[what] for did in report["rules"].get(name, {}).values()) for what in RULE_DID] for name in names}
-    parts = [page.table(["rule", *head], [[name, *total] for name, total in totals.items()])]
+    parts = [html.table(["rule", *head], [[name, *total] for name, total in totals.items()])]
     for name in (name for name in names if name in report["rules"]):
         did_to, pairs = report["rules"][name], report["shown"].get(f"rule {name}", [])
-        inside = page.table(["source", *head], [[source, *(did[what] for what in RULE_DID)] for source, did in did_to.items()])
+        inside = html.table(["source", *head], [[source, *(did[what] for what in RULE_DID)] for source, did in did_to.items()])
         inside += "".join(side_by_side(pair, "before", "after") for pair in pairs)
         parts.append(f"<details><summary>{escape(name)}, by source, with examples</summary>{inside}</details>")
     return parts
@@ -134,11 +99,9 @@ def reason(name: str, what: dict, open: bool = False) -> str:
     return f"<details{' open' * open}><summary>{escape(name)}: <b>{what['count']:,}</b></summary><ul>{shown}</ul></details>"
 
 
-def duplicates(found: dict) -> list[str]:
-    rows = [
-        [DUPLICATES.get(name, name), round(number, 1)] for name, number in found.items() if not isinstance(number, list | dict)
-    ]
-    return ["<h2>Duplicates</h2>", page.table(["", "number"], rows)] if rows else []
+def duplicates(counted: dict) -> list[str]:
+    rows = [[DUPLICATES.get(name, name), round(number, 1)] for name, number in counted.items()]
+    return ["<h2>Duplicates</h2>", html.table(["", "number"], rows)] if rows else []
 
 
 def examples(shown: dict[str, list[dict]]) -> list[str]:
@@ -156,7 +119,7 @@ def examples(shown: dict[str, list[dict]]) -> list[str]:
 def side_by_side(example: dict, left: str, right: str) -> str:
     """The two texts around their first difference: what only the left one has is marked there, and so on the right."""
     before, after = example["before"], example["after"]
-    start = where_they_part(before, after)
+    start = first_difference(before, after)
     cut = "…" if start or example["from"] else ""
     open_end = max(len(before), len(after)) > start + MARKED
     before, after = before[start : start + MARKED], after[start : start + MARKED]
@@ -164,7 +127,7 @@ def side_by_side(example: dict, left: str, right: str) -> str:
     for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
         old, fresh = escape(before[a:b]), escape(after[c:d])
         if open_end and (a == len(before) or c == len(after)):
-            kind = "equal"  # it has no fellow because the other side is cut off here
+            kind = "equal"  # its counterpart is beyond the cut
         marked += old if kind == "equal" else f"<del>{old}</del>" if old else ""
         new += fresh if kind == "equal" else f"<ins>{fresh}</ins>" if fresh else ""
     heads = f'<p class="id">{escape(example["id"])}</p><p class="head">{escape(left)}</p><p class="head">{escape(right)}</p>'

@@ -10,7 +10,7 @@ from cngpt.tokens.shards import ShardWriter
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class EncodedDocument:
     """A document on its way to the shards."""
 
     hash: int
@@ -28,63 +28,55 @@ class Split:
     is held back until train has a document: if all lie below, train gets that one.
     valid is the same whatever the weights, so that runs on different mixtures can be compared.
 
-    First `add` every document; then `again` those that come more than once, one copy after all the first ones: next to each other,
+    First `add` every document; then `add_copy` those that come more than once, one copy after all the first ones: next to each other,
     a window of the model would hold both, and the second could be copied from the first.
     """
 
     def __init__(self, folder: Path, tokenizer, fraction: float, shard_bytes: int):
-        about = {
-            "vocab_size": tokenizer.vocab_size,
-            "eos_id": tokenizer.eos_id,
-            "opening_id": tokenizer.opening_id,
-            "fingerprint": tokenizer.fingerprint,
-        }
-        self._writers = {part: ShardWriter(folder / part, shard_bytes=shard_bytes, **about) for part in ("train", "valid")}
+        options = {key: getattr(tokenizer, key) for key in ("vocab_size", "eos_id", "opening_id", "fingerprint")}
+        self._writers = {part: ShardWriter(folder / part, shard_bytes=shard_bytes, **options) for part in ("train", "valid")}
         self._limit = int(fraction * 2**64)
-        self._lowest: Piece | None = None
-        self._highest: Piece | None = None
-        self._alone, self._train_is_empty, self._settled = True, True, False
-        self._moved: dict[int, str] = {}  # by hash: what was held back, and where it went
-        self.counts: Counter[tuple[int, str, str]] = Counter()  # (source, all or train or valid, documents or tokens)
+        self._lowest: EncodedDocument | None = None
+        self._highest: EncodedDocument | None = None
+        self._alone, self._train_is_empty, self._finished = True, True, False
+        # by hash: where a document went that was held back
+        self._moved: dict[int, str] = {}
+        # (source, all or train or valid, documents or tokens)
+        self.counts: Counter[tuple[int, str, str]] = Counter()
 
     def add(self, hash: int, ids: np.ndarray, characters: int, source: int = 0, read: bool = True) -> None:
         """hash: of the document's text, below 2**64. source: its number. read: false leaves it out of train; valid has it all the same."""
-        piece: Piece | None = Piece(hash, ids, characters, source, read)
-        self._count(piece, "all")
+        document: EncodedDocument | None = EncodedDocument(hash, ids, characters, source, read)
+        self._count(document, "all")
         if self._lowest is None:
-            self._lowest = piece
+            self._lowest = document
             return
         self._alone = False
-        if piece.hash < self._lowest.hash:
-            piece, self._lowest = self._lowest, piece
-        if piece.hash >= self._limit:
-            self._write("train", piece)
+        if document.hash < self._lowest.hash:
+            document, self._lowest = self._lowest, document
+        if document.hash >= self._limit:
+            self._write("train", document)
             return
-        if self._train_is_empty and (self._highest is None or piece.hash > self._highest.hash):
-            piece, self._highest = self._highest, piece
-        if piece is not None:
-            self._write("valid", piece)
+        if self._train_is_empty and (self._highest is None or document.hash > self._highest.hash):
+            document, self._highest = self._highest, document
+        if document is not None:
+            self._write("valid", document)
 
-    def again(self, hash: int, ids: np.ndarray, characters: int, source: int = 0) -> None:
+    def add_copy(self, hash: int, ids: np.ndarray, characters: int, source: int = 0) -> None:
         """One more copy of a document that was added, if it is one of train: what is kept aside for validation comes once."""
-        self._settle()
+        self._finish()
         if self._moved.get(hash, "valid" if hash < self._limit else "train") == "train":
-            self._write("train", Piece(hash, ids, characters, source, True))
+            self._write("train", EncodedDocument(hash, ids, characters, source, True))
 
     def close(self, settings: dict) -> dict:
         """Finishes both folders; {train: {documents, tokens, characters}, valid: ..., and both together}."""
-        self._settle()
-        manifests = {part: writer.close(settings) for part, writer in self._writers.items()}
-        sizes = {
-            part: {key: manifest[key] for key in ("documents", "tokens", "characters")} for part, manifest in manifests.items()
-        }
-        tokens, characters = (sum(size[key] for size in sizes.values()) for key in ("tokens", "characters"))
-        return {
-            **sizes,
-            "tokens": tokens,
-            "characters": characters,
-            "tokens_per_character": round(tokens / max(1, characters), 4),
-        }
+        self._finish()
+        sizes = {}
+        for part, writer in self._writers.items():
+            manifest = writer.close(settings)
+            sizes[part] = {key: manifest[key] for key in ("documents", "tokens", "characters")}
+        both = {key: sum(size[key] for size in sizes.values()) for key in ("tokens", "characters")}
+        return {**sizes, **both, "tokens_per_character": round(both["tokens"] / max(1, both["characters"]), 4)}
 
     def __enter__(self) -> "Split":
         return self
@@ -93,24 +85,22 @@ class Split:
         for writer in self._writers.values():
             writer.abort()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         """Writes what was held back: every document has been added."""
-        if self._settled:
+        if self._finished:
             return
-        self._settled = True
-        if self._highest is not None:
-            self._moved[self._highest.hash] = "train" if self._train_is_empty else "valid"
-            self._write(self._moved[self._highest.hash], self._highest)
-        if self._lowest is not None:
-            self._moved[self._lowest.hash] = "train" if self._alone or not self._limit else "valid"
-            self._write(self._moved[self._lowest.hash], self._lowest)
+        self._finished = True
+        for held_back, to_train in (self._highest, self._train_is_empty), (self._lowest, self._alone or not self._limit):
+            if held_back is not None:
+                self._moved[held_back.hash] = "train" if to_train else "valid"
+                self._write(self._moved[held_back.hash], held_back)
 
-    def _write(self, part: str, piece: Piece) -> None:
+    def _write(self, part: str, document: EncodedDocument) -> None:
         self._train_is_empty &= part != "train"
-        if piece.read or part == "valid":
-            self._writers[part].add([piece.ids], [piece.characters])
-            self._count(piece, part)
+        if document.read or part == "valid":
+            self._writers[part].add([document.ids], [document.characters])
+            self._count(document, part)
 
-    def _count(self, piece: Piece, part: str) -> None:
-        self.counts[piece.source, part, "documents"] += 1
-        self.counts[piece.source, part, "tokens"] += self._writers["train"].size(piece.ids)
+    def _count(self, document: EncodedDocument, part: str) -> None:
+        self.counts[document.source, part, "documents"] += 1
+        self.counts[document.source, part, "tokens"] += self._writers["train"].size(document.ids)

@@ -1,8 +1,8 @@
 """The three stages that run in many processes, each a function of a unit's number that leaves whole files behind.
 
-    read/00000/      Reading      raw files -> clean texts, fingerprints, account
-    texts/00000.*    Sifting      clean texts less duplicates and repeated lines
-    tokens/00000/    Tokenizing   clean texts -> ids
+    read/00000/      Reading            raw files -> clean texts, fingerprints, account
+    texts/00000/     RemoveDuplicates   clean texts less duplicates and repeated lines
+    tokens/00000/    Tokenizing         clean texts -> ids
 
 A result appears under its name by a rename, so that what was killed begins with the first unit that has none.
 """
@@ -11,45 +11,29 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cngpt import files
 from cngpt.corpus.clean import Cleaner, build, with_title
-from cngpt.corpus.dedup import EXACT, KEEP, NEAR, Decisions, Dedup, Fingerprints, FingerprintWriter, without_lines
-from cngpt.corpus.document import Document, Tally
+from cngpt.corpus.dedup.decide import Decisions
+from cngpt.corpus.dedup.fingerprints import Fingerprints, FingerprintWriter, without_lines
+from cngpt.corpus.dedup.settings import EXACT, KEEP, NEAR, Dedup
+from cngpt.corpus.document import Document, Progress, batches
+from cngpt.corpus.pool import unit_name
 from cngpt.corpus.report import Account
 from cngpt.corpus.texts import Text, Texts, TextWriter
 from cngpt.corpus.units import Unit
+from cngpt.tokens import Tokenizer
 from cngpt.tokens.shards import dtype_for
 
 BATCH_CHARACTERS = 1 << 20  # about 3 MB of Chinese
 REASONS = {EXACT: "copy of another document", NEAR: "near copy of another document"}
 TOKENS = np.dtype([("hash", "<u8"), ("tokens", "<u4"), ("characters", "<u4")])
-
-Progress = Callable[[float], None]
-
-
-class Tokenizer(Protocol):
-    """What is needed of cngpt.tokens.Tokenizer."""
-
-    name: str
-    vocab_size: int
-    eos_id: int
-    opening_id: int | None
-    unk_id: int | None
-    fingerprint: str
-
-    def encode_batch(self, texts) -> list[np.ndarray]: ...
-
-    def save(self, path: Path) -> None: ...
-
-
-def name_of(number: int) -> str:
-    return f"{number:05d}"
 
 
 @dataclass
@@ -60,6 +44,7 @@ class Reading:
     clean: Mapping[str, Any]  # the group conf/clean
     dedup: Dedup | None
     folder: Path
+    clock: Callable[[str], AbstractContextManager] = nullcontext  # around each part of the work, by its name: a benchmark's
     _cleaner: Cleaner | None = field(default=None, repr=False)
 
     def shared(self) -> "Reading":
@@ -73,20 +58,28 @@ class Reading:
     def __call__(self, number: int, progress: Progress, unit: Unit | None = None) -> None:
         if self._cleaner is None:
             self._cleaner = Cleaner(build(self.clean))
-        account, skipped = Account(), Tally()
-        with whole_folder(self.folder / name_of(number)) as new:
-            prints = FingerprintWriter(new / "fingerprints", self.dedup) if self.dedup else None
-            with TextWriter(new / "texts") as writer:
-                for batch in batches_of((unit or self.units[number]).documents(skipped, progress)):
+        account = Account()
+        documents = (unit or self.units[number]).documents(account.skipped, progress)
+        in_batches = batches(documents, BATCH_CHARACTERS, lambda document: len(document.text))
+        with whole_folder(self.folder / unit_name(number), account) as new, TextWriter(new / "texts") as writer:
+            fingerprints = FingerprintWriter(new / "fingerprints", self.dedup) if self.dedup else None
+            while batch := self._next(in_batches):
+                with self.clock("clean"):
                     texts = self._clean(batch, account)
+                with self.clock("store clean texts"):
                     writer.add(texts)
-                    if prints:
-                        prints.add([text.text for text in texts])
+                if fingerprints:
+                    with self.clock("fingerprints"):
+                        fingerprints.add([text.text for text in texts])
+            with self.clock("store clean texts"):
                 writer.close()
-            if prints:
-                prints.close()
-            account.skipped = skipped
-            files.write_json(new / "account.json", account.as_dict())
+            if fingerprints:
+                with self.clock("fingerprints"):
+                    fingerprints.close()
+
+    def _next(self, in_batches: Iterator[list[Document]]) -> list[Document] | None:
+        with self.clock("read"):
+            return next(in_batches, None)
 
     def _clean(self, batch: list[Document], account: Account) -> list[Text]:
         texts = []
@@ -108,8 +101,8 @@ class Reading:
 
 
 @dataclass
-class Sifting:
-    """Clean texts less what dedup.decide said."""
+class RemoveDuplicates:
+    """Clean texts less what dedup.decide found."""
 
     read: Path
     decisions: Path
@@ -118,26 +111,24 @@ class Sifting:
     folder: Path
 
     def __call__(self, number: int, progress: Progress) -> None:
-        source, account = Texts(self.read / name_of(number) / "texts"), Account()
+        source, account = Texts(self.read / unit_name(number) / "texts"), Account()
         decisions, at = Decisions.load(self.decisions), 0
         verdicts, lines = decisions.of(number), decisions.lines
-        marked = Fingerprints.load(self.read / name_of(number) / "fingerprints").having(lines)
-        with whole_folder(self.folder / name_of(number)) as new:
-            with TextWriter(new / "texts") as writer:
-                for batch in source.batches():
-                    here = slice(at, at := at + len(batch))
-                    with_lines = [text.text for text, mark in zip(batch, marked[here], strict=True) if mark]
-                    sifted, kept = iter(without_lines(with_lines, lines, self.dedup.min_line_chars)), []
-                    for position, text in enumerate(batch, start=here.start):
-                        left = next(sifted) if marked[position] else text.text
-                        if verdicts[position] != KEEP:
-                            self._drop(text, REASONS[verdicts[position]], decisions.original(number, position), account)
-                        elif left == text.text or (text := self._less(text, left, account)) is not None:
-                            kept.append(text)
-                    writer.add(kept)
-                    progress(sum(3 * len(text.text) for text in batch))
-                writer.close()
-            files.write_json(new / "account.json", account.as_dict())
+        marked = Fingerprints.load(self.read / unit_name(number) / "fingerprints").having(lines)
+        with whole_folder(self.folder / unit_name(number), account) as new, TextWriter(new / "texts") as writer:
+            for batch in source.batches():
+                here = slice(at, at := at + len(batch))
+                with_lines = [text.text for text, mark in zip(batch, marked[here], strict=True) if mark]
+                shortened, kept = iter(without_lines(with_lines, lines, self.dedup.min_line_chars)), []
+                for position, text in enumerate(batch, start=here.start):
+                    rest = next(shortened) if marked[position] else text.text
+                    if verdicts[position] != KEEP:
+                        self._drop(text, REASONS[verdicts[position]], decisions.original(number, position), account)
+                    elif rest == text.text or (text := self._shorten(text, rest, account)) is not None:
+                        kept.append(text)
+                writer.add(kept)
+                progress(sum(3 * len(text.text) for text in batch))
+            writer.close()
 
     def _drop(self, text: Text, reason: str, original: tuple[int, int], account: Account) -> None:
         account.dropped.add(reason, f"{text.id}: {text.text}")
@@ -147,18 +138,18 @@ class Sifting:
         what = f"the document that stayed, and its {reason.removesuffix(' of another document')}"
         if account.wants(what, text.id):
             unit, position = original
-            first = Texts(self.read / name_of(unit) / "texts").at([position])[0]
+            first = Texts(self.read / unit_name(unit) / "texts").at([position])[0]
             account.show(what, text.id, first, text.text)
 
-    def _less(self, text: Text, left: str, account: Account) -> Text | None:
-        account.rules["repeated_lines", text.source, "characters"] += len(text.text) - len(left)
-        if len(left) < max(1, self.min_chars):
+    def _shorten(self, text: Text, rest: str, account: Account) -> Text | None:
+        account.rules["repeated_lines", text.source, "characters"] += len(text.text) - len(rest)
+        if len(rest) < max(1, self.min_chars):
             account.rules["repeated_lines", text.source, "dropped"] += 1
             account.dropped.add("nothing but lines repeated elsewhere", f"{text.id}: {text.text}")
             return None
         account.rules["repeated_lines", text.source, "changed"] += 1
-        account.show("rule repeated_lines", text.id, text.text, left)
-        return Text(left, text.source, text.id)
+        account.show("rule repeated_lines", text.id, text.text, rest)
+        return Text(rest, text.source, text.id)
 
 
 @dataclass
@@ -172,13 +163,12 @@ class Tokenizing:
 
     def __call__(self, number: int, progress: Progress) -> None:
         account, rows, kind = Account(), [], dtype_for(self.tokenizer.vocab_size)
-        with whole_folder(self.folder / name_of(number)) as new:
+        with whole_folder(self.folder / unit_name(number), account) as new:
             with open(new / "ids.bin", "wb") as file:
-                for batch in Texts(self.texts / name_of(number) / "texts").batches():
+                for batch in Texts(self.texts / unit_name(number) / "texts").batches():
                     ids = self.tokenizer.encode_batch([text.text for text in batch])
-                    rows.append(
-                        np.array([self._row(text, tokens, account) for text, tokens in zip(batch, ids, strict=True)], TOKENS)
-                    )
+                    counted = [self._row(text, tokens, account) for text, tokens in zip(batch, ids, strict=True)]
+                    rows.append(np.array(counted, TOKENS))
                     self._count_unknown(batch, ids, account)
                     if ids:
                         file.write(np.concatenate(ids).astype(kind).data)
@@ -187,7 +177,6 @@ class Tokenizing:
             with open(new / "documents.npy", "wb") as file:
                 np.save(file, np.concatenate([np.zeros(0, TOKENS), *rows]))
                 files.close_on_disk(file)
-            files.write_json(new / "account.json", account.as_dict())
 
     def _row(self, text: Text, tokens: np.ndarray, account: Account) -> tuple:
         data = text.text.encode()
@@ -213,42 +202,29 @@ class Tokenizing:
         # all characters counted at once: a count a text takes seventeen times as long where [UNK] is common
         counts = np.bincount(np.frombuffer(among.encode("utf-32-le"), np.uint32))
         codes = np.flatnonzero(counts)
-        found = dict(zip(map(chr, codes.tolist()), counts[codes].tolist(), strict=True))
-        new = sorted(found.keys() - self._unknown.keys())
+        characters = dict(zip(map(chr, codes.tolist()), counts[codes].tolist(), strict=True))
+        new = sorted(characters.keys() - self._unknown.keys())
         self._unknown.update(zip(new, (unk in tokens for tokens in self.tokenizer.encode_batch(new)), strict=True))
-        account.unknown.update({character: number for character, number in found.items() if self._unknown[character]})
+        account.unknown.update({character: number for character, number in characters.items() if self._unknown[character]})
 
 
-def batches_of(documents) -> Iterator[list[Document]]:
-    batch, size = [], 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-class whole_folder:
-    """A folder to write into, renamed to `path` when the block ends without an error; a whole one that is there stays."""
-
-    def __init__(self, path: Path):
-        self.path, self.new = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.new, ignore_errors=True)
-        self.new.mkdir(parents=True)
-        return self.new
-
-    def __exit__(self, kind, *_) -> None:
-        if kind is None:
-            try:
-                os.rename(self.new, self.path)  # of folders the system replaces none but an empty one
-            except OSError:
-                if not self.path.is_dir():
-                    raise
-                # a worker whose parent was killed was quicker, with the same bytes; others may be reading them
-            files.sync_folder(self.path.parent)
-        shutil.rmtree(self.new, ignore_errors=True)
+@contextmanager
+def whole_folder(path: Path, account: Account | None = None) -> Iterator[Path]:
+    """A folder to write into, renamed to `path` when the block ends without an error, and the account is in it; a whole one that is
+    there stays."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if account is not None:
+            files.write_json(new / "account.json", account.as_dict())
+        try:
+            os.rename(new, path)  # of folders the system replaces none but an empty one
+        except OSError:
+            if not path.is_dir():
+                raise
+            # a worker whose parent was killed was quicker, with the same bytes; others may be reading them
+        files.sync_folder(path.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)

@@ -5,8 +5,10 @@
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +16,7 @@ import orjson
 import zstandard
 
 from cngpt import files
+from cngpt.corpus.document import batches
 from cngpt.errors import UserError
 
 FRAME = 100  # documents: to read one, these are unpacked
@@ -38,19 +41,19 @@ class TextWriter:
         self._file: IO[bytes] = open(_data(path), "wb")  # noqa: SIM115 (closed in close)
         self._compress = zstandard.ZstdCompressor(level=LEVEL).compress
         self._frames: list[list[int]] = []
-        self.documents = 0
+        self._documents = 0
 
     def add(self, texts: Sequence[Text]) -> None:
         lines = [orjson.dumps({"id": t.id, "source": t.source, "text": t.text}, option=orjson.OPT_APPEND_NEWLINE) for t in texts]
         for first in range(0, len(lines), FRAME):
             frame = lines[first : first + FRAME]
-            self._frames.append([self._file.tell(), self.documents])
+            self._frames.append([self._file.tell(), self._documents])
             self._file.write(self._compress(b"".join(frame)))
-            self.documents += len(frame)
+            self._documents += len(frame)
 
     def close(self) -> None:
         files.close_on_disk(self._file)
-        files.write_text(_index(self._path), json.dumps({"documents": self.documents, "frames": self._frames}))
+        files.write_text(_index(self._path), json.dumps({"documents": self._documents, "frames": self._frames}))
 
     def __enter__(self) -> "TextWriter":
         return self
@@ -64,39 +67,23 @@ class Texts:
 
     def __init__(self, path: Path):
         self._path = path
-        about = json.loads(_index(path).read_text())
-        self.documents: int = about["documents"]
-        self._frames: list[list[int]] = about["frames"]
-
-    def __len__(self) -> int:
-        return self.documents
+        self._frames: list[list[int]] = json.loads(_index(path).read_text())["frames"]
 
     def batches(self) -> Iterator[list[Text]]:
         """All texts in order, about 3 MB at a time."""
-        batch, size = [], 0
         with open(_data(self._path), "rb") as file:
-            for n in range(len(self._frames)):
-                texts = self._read(file, n)
-                batch += texts
-                size += sum(len(text.text) for text in texts)
-                if size >= BATCH:
-                    yield batch
-                    batch, size = [], 0
-        if batch:
-            yield batch
+            frames = (self._read(file, n) for n in range(len(self._frames)))
+            for some in batches(frames, BATCH, lambda frame: sum(len(text.text) for text in frame)):
+                yield list(chain.from_iterable(some))
 
     def at(self, positions: Sequence[int]) -> list[str]:
         """The texts at these ascending positions; reads the frames that hold them, and no others."""
-        found, frame, texts, first = [], -1, [], 0
-        starts = [start for _, start in self._frames] + [self.documents]
+        starts, wanted = [start for _, start in self._frames], []
         with open(_data(self._path), "rb") as file:
-            for position in positions:
-                while frame < 0 or position >= starts[frame + 1]:
-                    frame, texts = frame + 1, []
-                if not texts:
-                    texts, first = self._read(file, frame), starts[frame]
-                found.append(texts[position - first].text)
-        return found
+            for frame, of_frame in groupby(positions, lambda position: bisect_right(starts, position) - 1):
+                texts = self._read(file, frame)
+                wanted += [texts[position - starts[frame]].text for position in of_frame]
+        return wanted
 
     def _read(self, file: IO[bytes], n: int) -> list[Text]:
         start = self._frames[n][0]

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cngpt import files
-from cngpt.corpus.document import Document, Tally
+from cngpt.corpus.document import Document, Progress, Tally
 from cngpt.corpus.readers import Reader
-from cngpt.corpus.readers.raw import Progress, Raw, sliced
+from cngpt.corpus.readers.raw import Raw, sliced
 from cngpt.errors import UserError
 
 UNIT_BYTES = 16 << 20  # on disk
@@ -49,20 +49,16 @@ class Unit:
 
 def plan(readers: Sequence[Reader], skipped: Tally) -> list[Unit]:
     """The units of all sources, in order. ConfigError where a source has nothing to read."""
-    units: list[Unit] = []
+    units: list[tuple[Reader, list[Raw]]] = []
     for reader in readers:
-        waiting: list[Raw] = []
-        size = 0
-        for raw in reader.found(skipped):
-            for part in sliced(raw, UNIT_BYTES):
-                if waiting and (len(waiting) >= UNIT_FILES or size + part.size > UNIT_BYTES):
-                    units.append(_unit(len(units), reader, waiting))
-                    waiting, size = [], 0
-                waiting.append(part)
-                size += part.size
-        if waiting:
-            units.append(_unit(len(units), reader, waiting))
-    return units
+        raws, size = [], UNIT_BYTES + 1  # the first part begins a unit
+        for part in (part for raw in reader.all_raws(skipped) for part in sliced(raw, UNIT_BYTES)):
+            if len(raws) >= UNIT_FILES or size + part.size > UNIT_BYTES:
+                raws, size = [], 0
+                units.append((reader, raws))
+            raws.append(part)
+            size += part.size
+    return [Unit(number, reader, tuple(raws), stamp_of(raws)) for number, (reader, raws) in enumerate(units)]
 
 
 def digest(units: Sequence[Unit]) -> str:
@@ -70,24 +66,18 @@ def digest(units: Sequence[Unit]) -> str:
     return hashlib.sha256("\n".join(unit.stamp for unit in units).encode()).hexdigest()
 
 
-def _unit(number: int, reader: Reader, raws: list[Raw]) -> Unit:
-    return Unit(number, reader, tuple(raws), stamp_of(raws))
-
-
 def stamp_of(raws: Sequence[Raw]) -> str:
-    found = hashlib.sha256()
-    for raw in raws:
-        found.update(f"{raw.name} {raw.size} {_modified(raw)}\n".encode())
-    return found.hexdigest()
+    """A hash of the files' names, sizes and times of change."""
+    lines = (f"{raw.name} {raw.size} {_modified(raw)}\n" for raw in raws)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _modified(raw: Raw) -> str:
     """Size and time of the file on disk, a zip's for its members."""
-    path = raw.open.path
-    if files.is_remote(path):
+    if files.is_remote(raw.path):
         return ""
     try:
-        status = os.stat(path)
+        status = os.stat(raw.path)
     except OSError:
         return "gone"
     return f"{status.st_size} {status.st_mtime_ns}"

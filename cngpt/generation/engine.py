@@ -1,24 +1,27 @@
-"""Prompts in, texts out: batches with a cache, or one text piece by piece.
+"""Prompts in, texts out: in batches, or one text piece by piece.
 
-Letters: B rows of a batch, T tokens read at once, V vocabulary.
+Letters: B rows of a batch, V vocabulary.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cngpt.generation.sampling import Sampling, choose, generator
-from cngpt.model import GPT, Cache, FixedCache
+from cngpt.generation.fixed_shapes import batch_reader
+from cngpt.generation.sampling import choose, generator
+from cngpt.generation.settings import Sampling
+from cngpt.model.gpt import GPT
 from cngpt.tokens import Tokenizer
 
-READ_AT_ONCE = 256  # columns; the logits of a whole batch of long prompts would be gigabytes
-FIXED_STEP = 64  # on XLA a prompt is filled up to a multiple of so many columns: few shapes, each compiled once
-STORY = 100  # tokens before an end of text that is a full stop ends it, unless min_new_tokens says otherwise: one sentence is no story
+# Tokens before an end of text that is a full stop ends a text, unless min_new_tokens says otherwise: one sentence is no story.
+STORY = 100
+T = TypeVar("T")
 UNFINISHED = "\ufffd"  # how byte-level BPE decodes the first bytes of a character
 
 
@@ -26,7 +29,7 @@ UNFINISHED = "\ufffd"  # how byte-level BPE decodes the first bytes of a charact
 class Story:
     prompt: str  # as it was given
     text: str  # prompt and continuation, decoded together
-    tokens: list[int]  # the continuation; the EOS that ended it is left out unless it is text, or with stop="gpt2ml"
+    tokens: list[int]  # the continuation; the EOS that ended it is left out unless it is text, or with compat="gpt2ml"
     finished: bool  # ended by EOS, not by max_new_tokens or the end of the context
     cut: bool  # the prompt was longer than the context, only its end was read
 
@@ -52,10 +55,10 @@ class Row:
 class Engine:
     """Writes texts with a model; leaves its mode and the global random state as they were.
 
-    A prompt is taken for the beginning of a document. Training packs documents one after another, each closed by EOS, so what
-    the model knows as a beginning is "EOS, title, ..."; without the EOS it would go on as in the middle of some article.
-    Hence the tokenizer's `opening_id`, mostly EOS, is put before every prompt. Only the seed's own models go without: their
-    training rows began with the article itself. The empty prompt is EOS alone there.
+    A prompt is taken for the beginning of a document. Training packs documents one after another, each closed by EOS, so the
+    model knows "EOS, title, ..." as a beginning; without the EOS it would continue the middle of some article. So the
+    tokenizer's `opening_id`, mostly EOS, is put before every prompt. Only gpt2-ml's own models have none: their training
+    rows began with the article itself. There the empty prompt is EOS alone.
 
     `batch_tokens` limits rows x columns of a batch's cache, which takes 8 x n_layer x width bytes a token in float32.
     """
@@ -63,12 +66,6 @@ class Engine:
     gpt: GPT
     tokenizer: Tokenizer
     batch_tokens: int = 8192
-    _banned: Tensor = field(init=False, repr=False)
-
-    def __post_init__(self):
-        V = self.gpt.shape.vocab_size
-        self._banned = torch.zeros(V, dtype=torch.bool)
-        self._banned[self.tokenizer.vocab_size :] = True  # rows of the embedding that no token has
 
     def generate(self, prompts: Sequence[str], n: int = 1, sampling: Sampling = Sampling()) -> list[list[Story]]:
         """`n` stories for each prompt.
@@ -79,31 +76,31 @@ class Engine:
         ids = [self.tokenizer.encode(prompt).tolist() for prompt in prompts]
         rows = [[self._row(prompt, i, sampling) for i in range(n)] for prompt in ids]
         self._warn(sum(self._is_cut(group[0]) for group in rows if group))
-        with evaluating(self.gpt):
+        with eval_mode(self.gpt):
             for batch in self._batches([row for group in rows for row in group], sampling.max_new_tokens):
                 for _ in self._write(batch, sampling):
                     pass
         return [[self._story(prompt, row, sampling) for row in group] for prompt, group in zip(prompts, rows, strict=True)]
 
     def stream(self, prompt: str, sampling: Sampling = Sampling()) -> Iterator[str]:
-        """The text of `generate` in pieces as they come: first the prompt as decoded, then what is certain after each token.
+        """The text of `generate` in pieces: first the prompt as decoded, then what is certain after each token.
 
         No later token changes a piece: the space between two Latin words comes with the second one, a character of several
         byte-level tokens when it is whole.
         """
         row = self._row(self.tokenizer.encode(prompt).tolist(), 0, sampling)
         self._warn(self._is_cut(row))
-        unfinished = UNFINISHED + "#" if sampling.join == "gpt2ml" else UNFINISHED  # two tokens # and # vanish together
+        # as gpt2-ml prints a text, two tokens # and # vanish together
+        unfinished = UNFINISHED + "#" if sampling.as_gpt2ml else UNFINISHED
         shown = self._text(row, sampling).rstrip(unfinished)
         yield shown
-        with evaluating(self.gpt):
+        with eval_mode(self.gpt):
             for _ in self._write([row], sampling):
                 text = self._text(row, sampling).rstrip(unfinished)
                 if len(text) > len(shown):
                     yield text[len(shown) :]
                     shown = text
-        rest = self._text(row, sampling)[len(shown) :]
-        if rest:
+        if rest := self._text(row, sampling)[len(shown) :]:
             yield rest
 
     def _row(self, prompt: list[int], sample: int, sampling: Sampling) -> Row:
@@ -126,118 +123,101 @@ class Engine:
 
     def _text(self, row: Row, sampling: Sampling) -> str:
         ids = row.ids[row.opening :]
-        return self.tokenizer.decode_as_the_seed(ids) if sampling.join == "gpt2ml" else self.tokenizer.decode(ids)
+        return self.tokenizer.decode_as_gpt2ml(ids) if sampling.as_gpt2ml else self.tokenizer.decode(ids)
 
     def _columns(self, rows: list[Row], new_tokens: int) -> int:
-        """What a batch needs until it is done or the context is full; the last token is never read."""
+        """Columns that a batch needs until it is done or the context is full; the last token is never read."""
         return min(max(len(row.window) for row in rows) + new_tokens - 1, self.gpt.shape.n_ctx)
 
     def _batches(self, rows: list[Row], new_tokens: int) -> Iterator[list[Row]]:
-        """Rows of like length together, as many as `batch_tokens` allows."""
-        batch: list[Row] = []
-        for row in sorted(rows, key=lambda row: len(row.window)):
-            if batch and (len(batch) + 1) * self._columns([row], new_tokens) > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(row)
-        if batch:
-            yield batch
+        by_length = sorted(rows, key=lambda row: len(row.window))
+        return batches(by_length, lambda row: self._columns([row], new_tokens), self.batch_tokens)
 
     def _write(self, rows: list[Row], sampling: Sampling) -> Iterator[None]:
         """Adds one token to every row between two yields, until all rows are finished or have `max_new_tokens`."""
-        eos, device = self.tokenizer.eos_id, self.gpt.tok.weight.device
-        fixed = device.type == "xla"  # what has been compiled serves every token: no shape changes, and the CPU chooses
-        place = torch.device("cpu") if fixed else device
-        allowed = self._banned.to(place, copy=True)
-        allowed[[self.tokenizer.pad_id] if sampling.nucleus == "gpt2ml" else list(self.tokenizer.control_ids)] = True
-        before_eos = allowed.clone()
-        before_eos[eos] |= not self.tokenizer.eos_is_text  # a text needs its full stops before its end, too
-        cache, said = None, None
+        reader = batch_reader(self.gpt)
+        banned, banned_before_end = self._banned_ids(sampling, reader.sampling_device)
+        seen_tokens = None
         for count in range(sampling.max_new_tokens):
-            with undifferentiated(device):
-                if cache is None or cache.length == cache.size:
-                    rows = rows if fixed else [row for row in rows if not row.done]
-                    logits, cache = self._read(rows, sampling.max_new_tokens - count)
-                    said = self._said(rows, place) if sampling.repetition_penalty != 1 else None
+            with reader.without_gradients():
+                if reader.must_read:
+                    rows = rows if reader.keeps_all_rows else [row for row in rows if not row.done]
+                    for row in rows:
+                        # a full row goes on from the last half of its context; the others are read again as they are, so a row's
+                        # text does not depend on the length of its neighbours
+                        if len(row.window) > self.gpt.shape.n_ctx:
+                            row.start = len(row.ids) - max(self.gpt.shape.n_ctx // 2, 1)
+                    columns = self._columns(rows, sampling.max_new_tokens - count)
+                    logits = reader.read([row.window for row in rows], self.tokenizer.eos_id, columns)
+                    seen_tokens = self._seen_tokens(rows, sampling, reader.sampling_device)
                 else:
-                    last = torch.tensor([[row.ids[-1]] for row in rows], device=device)
-                    logits = self.gpt(last, cache)[:, -1]
-                logits = fetched(logits) if fixed else logits
-                banned = before_eos if count < sampling.min_new_tokens else allowed
-                chosen = choose(logits, sampling, banned, said, [row.generator for row in rows])
-                if said is not None:
-                    said.scatter_(1, chosen[:, None], True)
+                    logits = reader.go_on([row.ids[-1] for row in rows])
+                banned_now = banned_before_end if count < sampling.min_new_tokens else banned
+                chosen = choose(logits, sampling, banned_now, seen_tokens, [row.generator for row in rows])
+                if seen_tokens is not None:
+                    seen_tokens.scatter_(1, chosen[:, None], True)
             for row, token in zip(rows, chosen.tolist(), strict=True):
-                if not row.done:  # who is done stays in the batch for a while, unheard
+                # a row that is done stays in the batch for a while; its tokens are ignored
+                if not row.done:
                     self._add(row, token, sampling)
             yield
-            going = [i for i, row in enumerate(rows) if not row.done]
-            if not going:
+            unfinished = [i for i, row in enumerate(rows) if not row.done]
+            if not unfinished:
                 return
-            if (
-                2 * len(going) <= len(rows) and not fixed
-            ):  # by halves, so that all copies of the cache together are less than one more cache
-                rows, keep = [rows[i] for i in going], torch.tensor(going, device=device)
-                cache.keep(keep)
-                said = None if said is None else said[keep]
+            # halving, so that all copies of the cache together are less than one more cache
+            if 2 * len(unfinished) <= len(rows) and not reader.keeps_all_rows:
+                rows = [rows[i] for i in unfinished]
+                reader.cache.keep(torch.tensor(unfinished, device=reader.device))
+                seen_tokens = None if seen_tokens is None else seen_tokens[unfinished]
+
+    def _banned_ids(self, sampling: Sampling, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(V,) bool twice: the ids that never come, and those that do not come before min_new_tokens."""
+        # rows of the embedding may have no token
+        banned = torch.arange(self.gpt.shape.vocab_size, device=device) >= self.tokenizer.vocab_size
+        banned[[self.tokenizer.pad_id] if sampling.as_gpt2ml else list(self.tokenizer.control_ids)] = True
+        before_end = banned.clone()
+        # an end of text that is a full stop may come earlier, but does not end the text
+        before_end[self.tokenizer.eos_id] |= not self.tokenizer.eos_is_text
+        return banned, before_end
 
     def _add(self, row: Row, token: int, sampling: Sampling) -> None:
         """Puts the token at the row's end, and ends the row where that is its end."""
-        ends = token == self.tokenizer.eos_id
-        if not ends or self.tokenizer.eos_is_text or sampling.stop == "gpt2ml":
+        is_eos = token == self.tokenizer.eos_id
+        if not is_eos or self.tokenizer.eos_is_text or sampling.as_gpt2ml:
             row.ids.append(token)
         written = len(row.ids) - row.prompt
-        if sampling.stop == "gpt2ml":
-            row.finished = ends and len(row.ids) - row.opening > sampling.min_len and written >= sampling.min_new_tokens
-            row.done = row.finished or len(row.window) > self.gpt.shape.n_ctx  # one more than it can read
+        if sampling.as_gpt2ml:
+            row.finished = is_eos and len(row.ids) - row.opening > sampling.min_len and written >= sampling.min_new_tokens
+            # gpt2-ml wrote one token more than the context holds
+            row.done = row.finished or len(row.window) > self.gpt.shape.n_ctx
         else:
             enough = sampling.min_new_tokens or min(STORY, sampling.max_new_tokens)
-            row.finished = row.done = ends and (not self.tokenizer.eos_is_text or written >= enough)
+            row.finished = row.done = is_eos and (not self.tokenizer.eos_is_text or written >= enough)
 
-    def _read(self, rows: list[Row], new_tokens: int) -> tuple[Tensor, Cache]:
-        """The logits (B, V) of each row's next token, and the cache after all that the rows hold.
-
-        A row that is full goes on from the last half of its context. Rows that are not full are read again as they are, so a
-        row's text does not depend on the length of its neighbours.
-        """
-        n_ctx, device = self.gpt.shape.n_ctx, self.gpt.tok.weight.device
-        for row in rows:
-            if len(row.window) > n_ctx:
-                row.start = len(row.ids) - max(n_ctx // 2, 1)
-        lengths = [len(row.window) for row in rows]
-        T, fixed = max(lengths), device.type == "xla"
-        if fixed:
-            step = max(1, min(FIXED_STEP, n_ctx // 4))
-            T = min(n_ctx, -(-T // step) * step)
-        eos = self.tokenizer.eos_id
-        ids = torch.tensor([[eos] * (T - n) + row.window for n, row in zip(lengths, rows, strict=True)], device=device)
-        padding = torch.tensor([T - n for n in lengths], device=device) if min(lengths) < T or fixed else None
-        if fixed:
-            cache = FixedCache.for_model(self.gpt, n_ctx, padding)
-        else:
-            cache = Cache.for_model(self.gpt, self._columns(rows, new_tokens), padding)
-        for piece in ids.split(READ_AT_ONCE, dim=1):
-            logits = self.gpt(piece, cache)[:, -1]
-        return logits, cache
-
-    def _said(self, rows: list[Row], device) -> Tensor:
-        """(B, V) bool: what the repetition penalty falls on; the opening EOS was not said."""
-        said = torch.zeros(len(rows), self.gpt.shape.vocab_size, dtype=torch.bool)
-        for mine, row in zip(said, rows, strict=True):
-            mine[row.ids[row.opening :]] = True
-        return said.to(device)
+    def _seen_tokens(self, rows: list[Row], sampling: Sampling, device: torch.device) -> Tensor | None:
+        """(B, V) bool: the tokens that the repetition penalty makes less likely, without the opening EOS; None without a penalty."""
+        if sampling.repetition_penalty == 1:
+            return None
+        seen_tokens = torch.zeros(len(rows), self.gpt.shape.vocab_size, dtype=torch.bool)
+        for of_row, row in zip(seen_tokens, rows, strict=True):
+            of_row[row.ids[row.opening :]] = True
+        return seen_tokens.to(device)
 
 
-def fetched(logits: Tensor) -> Tensor:
-    """From an XLA device to the CPU, after all that is waiting, the cache too: left waiting, it would be compiled with the next token."""
-    import torch_xla
-
-    torch_xla.sync()
-    return logits.cpu()
+def batches(rows: list[T], columns: Callable[[T], int], batch_tokens: int) -> Iterator[list[T]]:
+    """Rows that ascend in length, as many together as `batch_tokens` (rows x columns) allows."""
+    batch: list[T] = []
+    for row in rows:
+        if batch and (len(batch) + 1) * columns(row) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 @contextmanager
-def evaluating(gpt: GPT) -> Iterator[None]:
+def eval_mode(gpt: GPT) -> Iterator[None]:
     """Eval mode inside; afterwards every module is in the mode in which it was."""
     modes = [(module, module.training) for module in gpt.modules()]
     gpt.eval()
@@ -246,10 +226,5 @@ def evaluating(gpt: GPT) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-        torch.clear_autocast_cache()  # weights cast in inference mode are no use to a training step under the same autocast
-
-
-def undifferentiated(device: torch.device):
-    """Inference mode; where that does not work (gloo, XLA, sharded weights), no gradients."""
-    spread = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.no_grad() if spread or device.type == "xla" else torch.inference_mode()
+        # a training step under the same autocast cannot use weights that were cast in inference mode
+        torch.clear_autocast_cache()

@@ -11,7 +11,6 @@ The embedding has rows for a multiple of 128 tokens (faster matrix products); lo
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -20,32 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cngpt.model.cache import Cache
+from cngpt.model.shape import Shape
 
 LN_EPS = 1e-5
-PAD_TO = 128
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What decides the tensors and the arithmetic of a model; saved as `config.json`."""
-
-    block: str  # "preln" or "gpt2ml"
-    vocab_size: int
-    n_ctx: int
-    n_layer: int
-    n_head: int
-    width: int
-    dropout: float = 0.0
-    initializer_range: float = 0.02
-
-    def __post_init__(self):
-        if self.block not in BLOCKS:
-            raise ValueError(f"block={self.block!r}: one of {', '.join(BLOCKS)}")
-        if self.width % self.n_head:
-            raise ValueError(f"width={self.width} does not divide into n_head={self.n_head} heads")
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 class Attention(nn.Module):
@@ -83,10 +59,48 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-class PreLN(nn.Module):
-    """OpenAI's block: the residual stream is never normalised, each branch is."""
+class Block(nn.Module):
+    """One layer, and what the model is before the first and behind the last: all that is particular to a kind of block.
 
-    embedding_norm, final_norm = False, True
+    `shape.LAYOUTS` has its tensors by name and size under the same name.
+    """
+
+    def forward(self, x: Tensor, layer: int, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D). positions: (T,) or (B, T) of the new tokens; `mask` as in `Cache.mask`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def before(s: Shape) -> dict[str, nn.Module]:
+        """Modules between the token embedding and the first block; the model has them under these names."""
+        raise NotImplementedError
+
+    @staticmethod
+    def after(s: Shape) -> dict[str, nn.Module]:
+        """Modules behind the last block."""
+        raise NotImplementedError
+
+    @staticmethod
+    def embed(gpt: "GPT", ids: Tensor, positions: Tensor) -> Tensor:
+        """(B, T) -> (B, T, D)."""
+        raise NotImplementedError
+
+    @staticmethod
+    def finish(gpt: "GPT", x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D): what the head multiplies."""
+        raise NotImplementedError
+
+    def init_weights(self, s: Shape) -> None:
+        """Draws the matrices of this layer; biases and norms have been set."""
+        raise NotImplementedError
+
+    @staticmethod
+    def init_embedding(weight: Tensor, s: Shape) -> None:
+        """Draws a table of embeddings: of tokens, of positions."""
+        raise NotImplementedError
+
+
+class PreLN(Block):
+    """OpenAI's block: the residual stream is never normalised, each branch is."""
 
     def __init__(self, s: Shape):
         super().__init__()
@@ -96,10 +110,25 @@ class PreLN(nn.Module):
         self.mlp = MLP(s, gelu_tanh)
         self.drop = nn.Dropout(s.dropout)
 
-    def forward(self, x: Tensor, layer: int, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, layer: int, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
         x = x + self.drop(self.attn(self.ln1(x), layer, mask, cache))
         return x + self.drop(self.mlp(self.ln2(x)))
+
+    @staticmethod
+    def before(s: Shape) -> dict[str, nn.Module]:
+        return {"pos": nn.Embedding(s.n_ctx, s.width), "drop": nn.Dropout(s.dropout)}
+
+    @staticmethod
+    def after(s: Shape) -> dict[str, nn.Module]:
+        return {"ln_final": nn.LayerNorm(s.width, eps=LN_EPS)}
+
+    @staticmethod
+    def embed(gpt: "GPT", ids: Tensor, positions: Tensor) -> Tensor:
+        return gpt.drop(gpt.tok(ids) + gpt.pos(positions))
+
+    @staticmethod
+    def finish(gpt: "GPT", x: Tensor) -> Tensor:
+        return gpt.ln_final(x)
 
     def init_weights(self, s: Shape) -> None:
         """Radford et al. 2019: normal 0.02, the two projections into the residual stream divided by sqrt(2 n_layer)."""
@@ -113,10 +142,8 @@ class PreLN(nn.Module):
         nn.init.normal_(weight, std=s.initializer_range)
 
 
-class Gpt2ml(nn.Module):
+class Gpt2ml(Block):
     """The seed's block (its modeling.py): no norm before attention, the MLP's sum normalised before and after."""
-
-    embedding_norm, final_norm = True, False
 
     def __init__(self, s: Shape):
         super().__init__()
@@ -126,10 +153,25 @@ class Gpt2ml(nn.Module):
         self.ln1 = nn.LayerNorm(s.width, eps=LN_EPS)
         self.drop = nn.Dropout(s.dropout)
 
-    def forward(self, x: Tensor, layer: int, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, layer: int, positions: Tensor, mask: Tensor | None, cache: Cache | None = None) -> Tensor:
         h = x + self.drop(self.attn(x, layer, mask, cache))
         return self.ln1(h + self.drop(self.mlp(self.ln0(h))))
+
+    @staticmethod
+    def before(s: Shape) -> dict[str, nn.Module]:
+        return {"pos": nn.Embedding(s.n_ctx, s.width), "ln_embed": nn.LayerNorm(s.width, eps=LN_EPS)}
+
+    @staticmethod
+    def after(s: Shape) -> dict[str, nn.Module]:
+        return {}
+
+    @staticmethod
+    def embed(gpt: "GPT", ids: Tensor, positions: Tensor) -> Tensor:
+        return gpt.ln_embed(gpt.tok(ids) + gpt.pos(positions))
+
+    @staticmethod
+    def finish(gpt: "GPT", x: Tensor) -> Tensor:
+        return x
 
     def init_weights(self, s: Shape) -> None:
         """Truncated normal: `initializer_range` in attention, 0.02 in the MLP whatever the range."""
@@ -152,7 +194,8 @@ def truncated_normal_(weight: Tensor, std: float) -> None:
         weight.copy_(torch.where(beyond, torch.empty_like(weight).normal_(std=std), weight))
 
 
-BLOCKS = {"preln": PreLN, "gpt2ml": Gpt2ml}
+# name of a block -> its module; `shape.LAYOUTS` has its layout
+BLOCKS: dict[str, type[Block]] = {"preln": PreLN, "gpt2ml": Gpt2ml}
 
 
 class GPT(nn.Module):
@@ -162,26 +205,28 @@ class GPT(nn.Module):
         super().__init__()
         self.shape = s = shape
         self.activation_checkpointing = False
-        self.checkpoint = partial(checkpoint, use_reentrant=False)  # XLA has one of its own
-        block = BLOCKS[s.block]
-        self.tok = nn.Embedding(-(-s.vocab_size // PAD_TO) * PAD_TO, s.width)
-        self.pos = nn.Embedding(s.n_ctx, s.width)
-        self.ln_embed = nn.LayerNorm(s.width, eps=LN_EPS) if block.embedding_norm else nn.Identity()
-        self.drop = nn.Identity() if block.embedding_norm else nn.Dropout(s.dropout)
-        self.blocks = nn.ModuleList(block(s) for _ in range(s.n_layer))
-        self.ln_final = nn.LayerNorm(s.width, eps=LN_EPS) if block.final_norm else nn.Identity()
+        # a strategy may have one of its own
+        self.checkpoint = partial(checkpoint, use_reentrant=False)
+        self.kind = BLOCKS[s.block]
+        self.tok = nn.Embedding(s.rows, s.width)
+        for name, module in self.kind.before(s).items():
+            self.add_module(name, module)
+        self.blocks = nn.ModuleList(self.kind(s) for _ in range(s.n_layer))
+        for name, module in self.kind.after(s).items():
+            self.add_module(name, module)
 
     def init_weights(self) -> "GPT":
         """Fresh weights as the block's authors drew them; biases and the padding rows are zero, norms one."""
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
-            if isinstance(module, nn.LayerNorm | nn.Linear):
+            if isinstance(module, nn.LayerNorm | nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         for block in self.blocks:
             block.init_weights(self.shape)
-        for embedding in (self.tok, self.pos):
-            BLOCKS[self.shape.block].init_embedding(embedding.weight, self.shape)
+        for module in self.children():
+            if isinstance(module, nn.Embedding):
+                self.kind.init_embedding(module.weight, self.shape)
         with torch.no_grad():
             self.tok.weight[self.shape.vocab_size :].zero_()
         return self
@@ -194,15 +239,15 @@ class GPT(nn.Module):
             raise ValueError(f"{past + T} tokens, and the {'context' if cache is None else 'cache'} holds {limit}")
         positions = torch.arange(T, device=ids.device) if cache is None else cache.positions(T, ids.device)
         mask = None if cache is None else cache.mask(T, ids.device)
-        x = self.drop(self.ln_embed(self.tok(ids) + self.pos(positions)))
+        x = self.kind.embed(self, ids, positions)
         for layer, block in enumerate(self.blocks):
             if self.activation_checkpointing and self.training:
-                x = self.checkpoint(block, x, layer, mask, cache)
+                x = self.checkpoint(block, x, layer, positions, mask, cache)
             else:
-                x = block(x, layer, mask, cache)
+                x = block(x, layer, positions, mask, cache)
         if cache is not None:
             cache.advance(T)
-        return F.linear(self.ln_final(x), self.tok.weight)[..., : self.shape.vocab_size]
+        return F.linear(self.kind.finish(self, x), self.tok.weight)[..., : self.shape.vocab_size]
 
     def num_parameters(self) -> int:
         """Trainable numbers, the tied head counted once, the padding not at all."""

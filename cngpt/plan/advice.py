@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from cngpt.plan.hardware import Hardware
 from cngpt.plan.memory import ERROR, Memory, host_memory, memory
-from cngpt.plan.rules import contradiction
-from cngpt.plan.setup import Hardware, Setup
+from cngpt.plan.setup import Setup
+from cngpt.plan.strategies import Spread, refusal
 
 FITS, TIGHT, TOO_LARGE, UNKNOWN = "fits", "tight", "does not fit", "unknown"
 
@@ -28,8 +29,9 @@ def needed(setup: Setup, m: Memory) -> float:
 
 def breaks_a_rule(s: Setup) -> bool:
     """Whether `train` would refuse it."""
-    options = {"offload": s.offload, "tensor_parallel": s.tensor_parallel}
-    return contradiction(s.strategy, s.devices, s.optimizer, s.model["width"], **options) is not None
+    mlp_width = s.shape.layout.mlp_width(s.shape)
+    spread = Spread(s.accelerator, s.devices, s.optimizer, mlp_width, s.offload, s.tensor_parallel)
+    return refusal(s.strategy, spread) is not None
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ def advise(
 ) -> list[list[str]]:
     """The first `most` sets of overrides whose verdict is `enough`, fewest changes first; `more`: whether more devices
     may be had, or how many there are."""
-    found: list[tuple[frozenset, list[str]]] = []
+    fitting: list[tuple[frozenset, list[str]]] = []
     for changes in combinations(setup, hardware, tokens_per_step, more):
         groups = frozenset(c.group for c in changes)
-        if any(earlier <= groups for earlier, _ in found):
+        if any(earlier <= groups for earlier, _ in fitting):
             continue
         changed = setup
         for change in changes:
@@ -63,10 +65,10 @@ def advise(
         if not changed.devices or breaks_a_rule(changed):
             continue
         if verdict(changed, memory(changed), room) == enough:
-            found.append((groups, list(dict.fromkeys(o for c in changes for o in c.overrides))))
-            if len(found) == most:
+            fitting.append((groups, list(dict.fromkeys(o for c in changes for o in c.overrides))))
+            if len(fitting) == most:
                 break
-    return [overrides for _, overrides in found]
+    return [overrides for _, overrides in fitting]
 
 
 def combinations(setup: Setup, hardware: Hardware, tokens_per_step: int, more: bool | int) -> Iterator[tuple[Change, ...]]:
@@ -93,7 +95,7 @@ def changes(setup: Setup, hardware: Hardware, tokens_per_step: int, more: bool |
         counts = [setup.devices] + ([n for n in (2, 4, 8, 16, 32, 64) if n > setup.devices] if more is True else [])
         counts += [more] if more is not True and more > setup.devices else []
         for n in counts:
-            windows = tokens_per_step // setup.model["n_ctx"]
+            windows = tokens_per_step // setup.shape.n_ctx
             if n > 1 and setup.strategy != "fsdp" and windows % n == 0:
                 nodes = -(-n // hardware.per_host)
                 each = (f"trainer.devices={n // nodes}", *((f"trainer.num_nodes={nodes}",) if nodes > 1 else ()))
@@ -104,7 +106,7 @@ def changes(setup: Setup, hardware: Hardware, tokens_per_step: int, more: bool |
         kind = hardware.slice.rpartition("-")[0]
         cores = int(hardware.slice.rpartition("-")[2])
         for times in (2, 4, 8, 16, 32, 64):
-            if (tokens_per_step // setup.model["n_ctx"]) % (setup.devices * times) == 0:
+            if (tokens_per_step // setup.shape.n_ctx) % (setup.devices * times) == 0:
                 yield Change("devices", (f"hardware.slice={kind}-{cores * times}",), larger(times))
 
 

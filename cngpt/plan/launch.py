@@ -8,7 +8,8 @@ import re
 import shlex
 
 from cngpt.errors import ConfigError
-from cngpt.plan.setup import Hardware, Setup
+from cngpt.plan.hardware import Hardware
+from cngpt.plan.setup import Setup
 
 
 def commands(kind: str, setup: Setup, hardware: Hardware, words: list[str], name: str) -> str:

@@ -15,7 +15,7 @@ Axis = str | tuple[str, str] | None  # what cuts a dimension: one side of the me
 def choose(shapes: Mapping[str, tuple[int, ...]], devices: int) -> Mesh:
     """The mesh that leaves the fewest numbers on a device; of equals the one with the fewest columns."""
     meshes = [(devices // columns, columns) for columns in range(1, devices + 1) if devices % columns == 0]
-    return min(meshes, key=lambda mesh: (numbers_a_device(shapes, mesh), mesh[1]))
+    return min(meshes, key=lambda mesh: (numbers_per_device(shapes, mesh), mesh[1]))
 
 
 def spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[Axis, ...]:
@@ -23,13 +23,8 @@ def spec(shape: tuple[int, ...], mesh: Mesh) -> tuple[Axis, ...]:
     return min(ways(shape, mesh), key=lambda way: left(shape, way, mesh))
 
 
-def numbers_a_device(shapes: Mapping[str, tuple[int, ...]], mesh: Mesh) -> int:
+def numbers_per_device(shapes: Mapping[str, tuple[int, ...]], mesh: Mesh) -> int:
     return sum(left(shape, spec(shape, mesh), mesh) for shape in shapes.values())
-
-
-def bytes_a_device(shapes: Mapping[str, tuple[int, ...]], mesh: Mesh, bytes_a_number: int = 16) -> int:
-    """Of what is kept from step to step, by default float32 weights, gradients and Adam's two moments."""
-    return bytes_a_number * numbers_a_device(shapes, mesh)
 
 
 def ways(shape: tuple[int, ...], mesh: Mesh) -> Iterator[tuple[Axis, ...]]:
@@ -40,11 +35,11 @@ def ways(shape: tuple[int, ...], mesh: Mesh) -> Iterator[tuple[Axis, ...]]:
                 (ROWS, COLUMNS) if n == cut_by_rows == cut_by_columns else ROWS if n == cut_by_rows else COLUMNS if n == cut_by_columns else None
                 for n in range(len(shape))
             )  # fmt: skip
-            if all(size % pieces(axis, mesh) == 0 for size, axis in zip(shape, way, strict=True)):
+            if all(size % parts(axis, mesh) == 0 for size, axis in zip(shape, way, strict=True)):
                 yield way
 
 
-def pieces(axis: Axis, mesh: Mesh) -> int:
+def parts(axis: Axis, mesh: Mesh) -> int:
     """Into how many a dimension is cut."""
     size = {ROWS: mesh[0], COLUMNS: mesh[1]}
     return math.prod(size[side] for side in (axis if isinstance(axis, tuple) else (axis,) if axis else ()))
@@ -52,4 +47,4 @@ def pieces(axis: Axis, mesh: Mesh) -> int:
 
 def left(shape: tuple[int, ...], way: tuple[Axis, ...], mesh: Mesh) -> int:
     """Numbers of a tensor on each device."""
-    return math.prod(size // pieces(axis, mesh) for size, axis in zip(shape, way, strict=True))
+    return math.prod(size // parts(axis, mesh) for size, axis in zip(shape, way, strict=True))

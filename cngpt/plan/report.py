@@ -3,10 +3,11 @@
 import os
 from dataclasses import asdict, dataclass
 
+from cngpt.model.shape import flops_per_token, parameters
 from cngpt.plan.advice import FITS, TIGHT, TOO_LARGE, advise, needed, verdict
-from cngpt.plan.flops import flops_per_token, parameters
+from cngpt.plan.hardware import Hardware
 from cngpt.plan.memory import ERROR, Memory, host_memory, memory
-from cngpt.plan.setup import Hardware, Setup
+from cngpt.plan.setup import Setup
 from cngpt.plan.speed import Speed, speed
 
 
@@ -32,7 +33,9 @@ class Plan:
     epochs: float | None
 
     def as_dict(self) -> dict:
-        return asdict(self) | {"memory": self.memory.as_dict()}
+        plain = asdict(self) | {"memory": self.memory.as_dict(), "hardware": self.hardware.model_dump()}
+        plain["setup"]["model"] = plain["setup"].pop("shape").as_dict()
+        return plain
 
 
 def plan(
@@ -49,8 +52,8 @@ def plan(
         name=name,
         setup=setup,
         hardware=hardware,
-        parameters=parameters(**setup.model),
-        flops_per_token=flops_per_token(**setup.model),
+        parameters=parameters(setup.shape),
+        flops_per_token=flops_per_token(setup.shape),
         memory=m,
         host_memory=host_memory(setup, m),
         needed=needed(setup, m),
@@ -68,11 +71,11 @@ def plan(
 def rows(p: Plan) -> list[tuple[str, str, str]]:
     """(what, figure, remark) as a person reads it; an empty line is ("", "", "")."""
     s, h, m, v = p.setup, p.hardware, p.memory, p.speed
-    place = f"{s.devices} x {h.name}" + (f" on {s.hosts} hosts" if s.hosts > 1 else "") + (f" ({h.slice})" if h.slice else "")
-    windows = f"{s.micro} windows of {s.model['n_ctx']:,} at once" + (f", {s.accumulate} times" if s.accumulate > 1 else "")
+    machine = f"{s.devices} x {h.name}" + (f" on {s.hosts} hosts" if s.hosts > 1 else "") + (f" ({h.slice})" if h.slice else "")
+    windows = f"{s.micro} windows of {s.shape.n_ctx:,} at once" + (f", {s.accumulate} times" if s.accumulate > 1 else "")
     again = "activations computed again" if s.activation_checkpointing else "activations kept"
     out = [
-        ("machine", place, f"{s.strategy}, {s.precision}, {again}" + (", offloaded" if s.offload else "")),
+        ("machine", machine, f"{s.strategy}, {s.precision}, {again}" + (", offloaded" if s.offload else "")),
         ("parameters", f"{p.parameters / 1e6:,.1f} M", f"{p.flops_per_token / 1e9:,.2f} GFLOP a token, forward and backward"),
         ("step", f"{p.tokens_per_step:,} tokens", f"a device reads {windows}"),
         ("", "", ""),
@@ -80,7 +83,7 @@ def rows(p: Plan) -> list[tuple[str, str, str]]:
         ("gradients", size(m.gradients), "at the highest moment: " + MOMENTS[m.moment]),
         ("optimizer", size(m.optimizer), s.optimizer),
         ("activations", size(m.activations), ""),
-        ("logits", size(m.logits), f"{s.tokens:,} tokens x {s.model['vocab_size']:,} entries, in copies"),
+        ("logits", size(m.logits), f"{s.tokens:,} tokens x {s.shape.vocab_size:,} entries, in copies"),
         ("buffers", size(m.buffers), "casts, gathered weights, buckets"),
         (
             "program",

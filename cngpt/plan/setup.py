@@ -1,15 +1,17 @@
 """What is planned: a model, how it is trained, and the machine; plain values, checked elsewhere."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from cngpt.model.shape import Shape
 
 
 @dataclass(frozen=True)
 class Setup:
     """A model and how it is spread. `micro` is in windows of n_ctx tokens."""
 
-    model: dict = field(hash=False)  # what `Shape` takes: block vocab_size n_ctx n_layer n_head width dropout
+    shape: Shape
     accelerator: str = "cpu"  # cpu gpu mps tpu
-    strategy: str = "single"  # single ddp fsdp deepspeed_zero2 deepspeed_zero3 xla
+    strategy: str = "single"  # a name in plan.strategies.STRATEGIES
     precision: str = "32-true"
     optimizer: str = "adamw"
     micro: int = 1
@@ -28,30 +30,19 @@ class Setup:
     @property
     def tokens(self) -> int:
         """Tokens of a micro-batch on one device."""
-        return self.micro * self.model["n_ctx"]
+        return self.micro * self.shape.n_ctx
 
+    @property
+    def windows(self) -> int:
+        """Windows that a device reads in one step."""
+        return self.micro * self.accumulate
 
-@dataclass(frozen=True)
-class Hardware:
-    """A machine as conf/hardware/ describes it. None: not known."""
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of one weight as it is stored."""
+        return 2 if self.precision == "bf16-true" else 4
 
-    name: str
-    accelerator: str
-    devices: int  # of the machine or slice
-    per_host: int
-    memory: float | None  # bytes a device
-    peak_bf16: float | None  # FLOP/s a device, dense
-    peak_fp32: float | None
-    memory_bandwidth: float | None  # bytes/s
-    interconnect: float | None  # bytes/s a device, one way
-    price: float | None  # dollars an hour and device
-    mfu: float | None  # of the peak, in a training step
-    mfu_recomputes: bool  # whether `mfu` was seen with activations computed twice
-    mfu_source: str | None
-    slice: str | None = None  # a TPU's accelerator type
-    version: str | None = None  # of the TPU's software
-    zone: str | None = None  # where such a slice is
-    gpu: str | None = None
-
-    def peak(self, precision: str) -> float | None:
-        return self.peak_fp32 if precision == "32-true" else self.peak_bf16
+    @property
+    def compute_bytes(self) -> int:
+        """Bytes of one number that goes into a matrix product."""
+        return 4 if self.precision == "32-true" else 2

@@ -1,8 +1,8 @@
 """How Google's BERT, and after it gpt2-ml, cuts text into words and words into pieces (the manner `gpt2ml`).
 
-The rules are those of FullTokenizer in google-research/bert, tokenization.py. Three differences from `tokenizers` are why this
-exists: a word may have 200 characters (there 100), characters without a Unicode category stay, and lower-casing comes before
-accents are stripped and knows the word it is in (a final sigma).
+The rules are those of FullTokenizer in google-research/bert, tokenization.py. They differ from `tokenizers` in three points: a
+word may have 200 characters (there 100), characters without a Unicode category stay, and lower-casing comes before accents are
+stripped and depends on the word around a letter (a final sigma).
 """
 
 import unicodedata
@@ -11,18 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 WORD_LIMIT = 200  # characters; a longer word is unknown
-IDEOGRAPHS = (
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2CEAF),
-    (0x2F800, 0x2FA1F),
-)
+IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2A6DF), (0x2A700, 0x2CEAF), (0x2F800, 0x2FA1F))
 
 
 class GoogleRules:
-    """`words` and `pieces` of FullTokenizer; `ids` in the form that FastWordPiece asks for."""
+    """`words` and `pieces` of FullTokenizer, in the form that FastWordPiece asks for."""
 
     def __init__(self, vocab: dict[str, int], unk_id: int, lowercase: bool):
         self.vocab, self.unk_id, self.lowercase = vocab, unk_id, lowercase
@@ -30,8 +23,8 @@ class GoogleRules:
     def words(self, text: str) -> list[str]:
         return [word for token in text.translate(_CLEAN).split() for word in _split_punctuation(self._fold_case(token))]
 
-    def settle(self, text: str) -> str:
-        """Lower-cases what has a capital sigma, whose small form depends on its neighbours, so that `text` may be cut anywhere."""
+    def make_divisible(self, text: str) -> str:
+        """Lower-cases a text with a capital sigma, whose small form depends on its neighbours, so that words may be cut apart."""
         if not self.lowercase or "Σ" not in text:
             return text
         return "\n".join(" ".join(t.lower() for t in line.translate(_CLEAN).split()) for line in text.split("\n"))
@@ -64,20 +57,18 @@ class GoogleRules:
 
 
 class _Clean(dict):
-    """For str.translate: what becomes of a code point. Controls go, white space is a space, an ideograph stands alone."""
+    """For str.translate: control characters are removed, white space becomes a space, an ideograph gets spaces around it."""
 
     def __missing__(self, code: int) -> str:
         char, category = chr(code), unicodedata.category(chr(code))
         if char in " \t\n\r" or category == "Zs":
-            to = " "
+            char = " "
         elif code in (0, 0xFFFD) or category in ("Cc", "Cf"):
-            to = ""
+            char = ""
         elif any(first <= code <= last for first, last in IDEOGRAPHS):
-            to = f" {char} "
-        else:
-            to = char
-        self[code] = to
-        return to
+            char = f" {char} "
+        self[code] = char
+        return char
 
 
 _CLEAN = _Clean()
@@ -95,5 +86,5 @@ def _split_punctuation(token: str) -> list[str]:
 
 
 def _is_punctuation(char: str) -> bool:
-    """All of ASCII that is neither letter, digit nor space counts, `$` and `~` too."""
+    """All of ASCII that is neither letter, digit nor space is punctuation, `$` and `~` too."""
     return ("!" <= char <= "~" and not char.isalnum()) or unicodedata.category(char)[0] == "P"

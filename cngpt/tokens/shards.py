@@ -1,6 +1,6 @@
 """Token ids on disk: a folder with `manifest.json` and flat little-endian files, read by memory map from any position.
 
-    manifest.json     what is here, for which tokenizer, with a checksum for each file
+    manifest.json     the files with their sizes and checksums, and the tokenizer they were made with
     00000.bin         ids of whole documents one after another, each closed by EOS: uint16; uint32 above 65,535 entries
     00000.idx         where each of its documents begins, in tokens: uint64
 
@@ -22,7 +22,7 @@ from cngpt.errors import UserError
 FORMAT = 1
 MANIFEST = "manifest.json"
 SHARD_BYTES = 256 << 20
-FLUSH_TOKENS = 1 << 20  # tokens gathered before they are handed to the file
+FLUSH_TOKENS = 1 << 20  # tokens gathered before they are written to the file
 
 
 def dtype_for(vocab_size: int) -> np.dtype:
@@ -30,39 +30,37 @@ def dtype_for(vocab_size: int) -> np.dtype:
 
 
 class ShardWriter:
-    """Gathers documents under a temporary name; `close` makes the folder appear.
+    """Writes documents to a folder under a temporary name, in files of `shard_bytes`; `close` gives it its name.
 
         with ShardWriter(folder, fingerprint=..., vocab_size=..., eos_id=...) as writer:
             writer.add([ids, ...], [characters, ...])
             manifest = writer.close({"source": ...})
 
-    Leaving the block without `close` (an error, for one) leaves nothing behind. Ids outside the vocabulary raise ValueError.
+    Leaving the block without `close`, by an error for example, removes the folder. Ids outside the vocabulary raise ValueError.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: Path,
         *,
         fingerprint: str,
         vocab_size: int,
         eos_id: int,
         opening_id: int | None = None,
-        shard_bytes: int = SHARD_BYTES,
+        shard_bytes=SHARD_BYTES,
     ):
-        self._folder = files.NewFolder(folder)
-        self._dtype = dtype_for(vocab_size)
-        self._vocab_size = vocab_size
+        self._folder, self._dtype, self._vocab_size = files.NewFolder(folder), dtype_for(vocab_size), vocab_size
         self._eos = np.array([eos_id], dtype=self._dtype)
         self._opening = np.array([] if opening_id in (None, eos_id) else [opening_id], dtype=self._dtype)
         self._shard_tokens = max(1, shard_bytes // self._dtype.itemsize)
-        self._head = {"format": FORMAT, "dtype": self._dtype.name, "vocab_size": vocab_size, "eos_id": eos_id}
-        self._head["tokenizer"] = fingerprint
+        self._metadata = {"format": FORMAT, "dtype": self._dtype.name, "vocab_size": vocab_size, "eos_id": eos_id}
+        self._metadata["tokenizer"] = fingerprint
         self._shards: list[dict] = []
         self._file = None
 
     def add(self, ids_list: Sequence[np.ndarray], characters: Sequence[int]) -> None:
-        """Documents as ids without EOS (it is added here, and the opening token where that is another), and how many characters of
-        text each one was.
+        """Documents as ids without EOS, and how many characters of text each one was. EOS is added here, and the opening token
+        where it is another than EOS.
 
         Where EOS is text (gpt2-ml's 。), a document that ends with it gets no second one.
         """
@@ -86,11 +84,11 @@ class ShardWriter:
         return len(self._opening) + len(ids) + (0 if len(ids) and ids[-1] == self._eos[0] else 1)
 
     def close(self, report: dict | None = None) -> dict:
-        """Makes the folder whole under its name and returns the manifest; `report` (source, cleaning) is kept in it."""
+        """Completes the folder, gives it its name and returns the manifest; `report` (source, cleaning) is kept in it."""
         if self._file is not None:
             self._end()
         totals = {key: sum(s[key] for s in self._shards) for key in ("tokens", "documents", "characters")}
-        manifest = {**self._head, **totals, "shards": self._shards, "report": report or {}}
+        manifest = {**self._metadata, **totals, "shards": self._shards, "report": report or {}}
         files.write_json(self._folder.temporary / MANIFEST, manifest)
         self._folder.commit()
         return manifest
@@ -110,7 +108,8 @@ class ShardWriter:
 
     def _begin(self) -> None:
         self._name = f"{len(self._shards):05d}"
-        self._file = open(self._folder.temporary / f"{self._name}.bin", "wb")  # noqa: SIM115 (closed in _end or abort)
+        # closed in _end or abort
+        self._file = open(self._folder.temporary / f"{self._name}.bin", "wb")  # noqa: SIM115
         self._digest = hashlib.sha256()
         self._starts: list[int] = []
         self._pending: list[np.ndarray] = []
@@ -120,29 +119,24 @@ class ShardWriter:
         block = np.concatenate(self._pending).tobytes()
         self._file.write(block)
         self._digest.update(block)
-        self._pending = []
-        self._written = self._tokens
+        self._pending, self._written = [], self._tokens
 
     def _end(self) -> None:
         self._flush()
-        # on the disk before the manifest is: it must never outlive the data that it vouches for
+        # on the disk before the manifest is: after a crash there must be no manifest without its data
         files.close_on_disk(self._file)
         self._file = None
         index = np.array(self._starts, dtype="<u8").tobytes()
         with open(self._folder.temporary / f"{self._name}.idx", "wb") as file:
             file.write(index)
             files.close_on_disk(file)
-        self._shards.append(
-            {
-                "file": f"{self._name}.bin",
-                "tokens": self._tokens,
-                "documents": len(self._starts),
-                "characters": self._characters,
-                "sha256": self._digest.hexdigest(),
-                "index": f"{self._name}.idx",
-                "index_sha256": hashlib.sha256(index).hexdigest(),
-            }
-        )
+        counts = {"tokens": self._tokens, "documents": len(self._starts), "characters": self._characters}
+        digests = {
+            "sha256": self._digest.hexdigest(),
+            "index": f"{self._name}.idx",
+            "index_sha256": hashlib.sha256(index).hexdigest(),
+        }
+        self._shards.append({"file": f"{self._name}.bin", **counts, **digests})
 
 
 class Shards:
@@ -176,9 +170,9 @@ class Shards:
         while done < count:
             ids = self._map(shard, "file", self.dtype)
             first = start + done - (self._token_ends[shard] - len(ids))
-            piece = ids[first : first + count - done]
-            out[done : done + len(piece)] = piece
-            done += len(piece)
+            part = ids[first : first + count - done]
+            out[done : done + len(part)] = part
+            done += len(part)
             shard += 1
         return out
 
@@ -201,7 +195,8 @@ class Shards:
                     raise self._damaged(f"{name} does not have the checksum that the manifest gives")
 
     def __reduce__(self):
-        return Shards, (self.folder,)  # np.memmap would be pickled as a copy of the whole file
+        # np.memmap would be pickled as a copy of the whole file
+        return Shards, (self.folder,)
 
     def _map(self, shard: int, key: str, dtype: np.dtype) -> np.ndarray:
         name = self._shards[shard][key]
@@ -224,21 +219,21 @@ class Shards:
         return manifest
 
     def _check_sizes(self) -> None:
-        expected = {MANIFEST: None}
+        expected = {}
         for shard in self._shards:
             expected[shard["file"]] = shard["tokens"] * self.dtype.itemsize
             expected[shard["index"]] = shard["documents"] * 8
-        found = {e.name: e.stat().st_size for e in os.scandir(self.folder)}
+        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.folder)}
         for name, size in expected.items():
-            if name not in found:
+            if name not in sizes:
                 raise self._damaged(f"{name} is missing")
-            if size is not None and found[name] != size:
-                raise self._damaged(f"{name} has {found[name]:,} bytes, the manifest says {size:,}")
-        for name in sorted(found):
+            if sizes[name] != size:
+                raise self._damaged(f"{name} has {sizes[name]:,} bytes, the manifest says {size:,}")
+        for name in sorted(sizes):
             if name not in expected and name.endswith((".bin", ".idx")):
                 raise self._damaged(f"{name} is not in the manifest")
 
-    def _damaged(self, what: str) -> UserError:
+    def _damaged(self, problem: str) -> UserError:
         return UserError(
-            f"{self.folder}: {what}; copy the folder again, or make it anew: task=prepare overwrite=true with the same data=..."
+            f"{self.folder}: {problem}; copy the folder again, or make it anew: task=prepare overwrite=true with the same data=..."
         )

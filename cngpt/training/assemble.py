@@ -5,31 +5,34 @@ import warnings
 from collections.abc import Callable
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
-from cngpt.model import GPT, Shape
-from cngpt.training.module import GPTModule
+from cngpt.checkpoints.load import without_memory
+from cngpt.checkpoints.training_checkpoint import HEADER, PREFIX
+from cngpt.model.shape import Shape
+from cngpt.training import optim
+from cngpt.training.module import with_schedule
+from cngpt.training.schedule import Schedule
+from cngpt.training.settings import Optimizer
 
 
 def assemble(
     shape: Shape,
     weights: dict[str, Tensor],
     slots: Callable[[str], dict[str, Tensor]],
-    optimizer: dict,
-    schedule: dict,
+    optimizer: Optimizer,
+    schedule: Schedule,
     step: int,
-    about: dict,
+    metadata: dict,
 ) -> dict:
     """What torch.save writes as step_<step>.ckpt.
 
-    weights: as `GPT.state_dict()` names them, padding rows included. slots: what the optimizer keeps for one of them. optimizer
-    and schedule: settings as conf/ has them. about: see GPTModule.
+    weights: as `GPT.state_dict()` names them, padding rows included. slots: what the optimizer keeps for one of them.
+    metadata: see GPTModule.
     """
-    with torch.device("meta"):
-        module = GPTModule(GPT(shape), optimizer, schedule, seed=0, clip_norm=None, about=about)
-    made = module.configure_optimizers()
-    names = {id(p): name for name, p in module.gpt.named_parameters()}
+    gpt = without_memory(shape)
+    made = with_schedule(optim.build(gpt, optimizer), schedule)
+    names = {id(p): name for name, p in gpt.named_parameters()}
     state = made["optimizer"].state_dict()
     order = [p for group in made["optimizer"].param_groups for p in group["params"]]  # the numbers that state_dict gives them
     state["state"] = {n: slots(names[id(p)]) for n, p in enumerate(order)}
@@ -39,12 +42,12 @@ def assemble(
         "epoch": 0,
         "global_step": step,
         "pytorch-lightning_version": pl.__version__,
-        "state_dict": {f"gpt.{name}": tensor for name, tensor in weights.items()},
+        "state_dict": {PREFIX + name: tensor for name, tensor in weights.items()},
         "loops": loops(step),
         "callbacks": {},
         "optimizer_states": [state],
         "lr_schedulers": [scheduler.state_dict()],
-        "cngpt": {**about, "step": step},
+        HEADER: {**metadata, "step": step},
     }
 
 

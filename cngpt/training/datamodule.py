@@ -1,4 +1,4 @@
-"""Shards to batches: windows of T + 1 tokens in the order that (seed, step) decides, dealt to the ranks."""
+"""Shards to batches: windows of T + 1 tokens in the order that (seed, step) decides, a part for each rank."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from cngpt.tokens.order import Batches, divide, window
 from cngpt.tokens.shards import Shards
-from cngpt.training.module import IGNORE, place
+from cngpt.training.module import IGNORE
 
 
 def pair(rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -23,14 +23,8 @@ class TrainWindows(IterableDataset):
     """Micro-batches of one rank from `first_step` on, without end."""
 
     def __init__(self, shards: Shards, n_ctx: int, batches: Batches, seed: int, rank: int, first_step: int):
-        self.shards, self.n_ctx, self.batches, self.seed, self.rank, self.first_step = (
-            shards,
-            n_ctx,
-            batches,
-            seed,
-            rank,
-            first_step,
-        )
+        self.shards, self.n_ctx, self.batches = shards, n_ctx, batches
+        self.seed, self.rank, self.first_step = seed, rank, first_step
         self.count = (shards.tokens - 1) // n_ctx
 
     def __iter__(self):
@@ -91,18 +85,21 @@ class ShardsDataModule(pl.LightningDataModule):
         self.batches: Batches | None = None
 
     def setup(self, stage: str) -> None:
-        each = getattr(self.trainer.strategy, "devices_a_process", 1)  # under SPMD a process reads for all devices of its host
-        batches = divide(n_ctx=self.n_ctx, world=place(self.trainer)[1] * each, **self.batch)
+        strategy = self.trainer.strategy
+        each = strategy.devices_per_process
+        batches = divide(n_ctx=self.n_ctx, world=strategy.data_world_size * each, **self.batch)
         self.batches = replace(batches, micro=batches.micro * each, world=batches.world // each)
         self.trainer.accumulate_grad_batches = self.batches.accumulate
         self.trainer.val_check_interval = self.valid_every * self.batches.accumulate
 
     def train_dataloader(self) -> DataLoader:
-        windows = TrainWindows(self.train, self.n_ctx, self.batches, self.seed, place(self.trainer)[0], self.trainer.global_step)
-        return self._loader(windows)
+        rank, first_step = self.trainer.strategy.data_rank, self.trainer.global_step
+        return self._loader(TrainWindows(self.train, self.n_ctx, self.batches, self.seed, rank, first_step))
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(ValidWindows(self.valid, self.n_ctx, self.batches.micro, *place(self.trainer), self.valid_windows))
+        micro, strategy = self.batches.micro, self.trainer.strategy
+        ranks = strategy.data_rank, strategy.data_world_size
+        return self._loader(ValidWindows(self.valid, self.n_ctx, micro, *ranks, self.valid_windows))
 
     def _loader(self, dataset) -> DataLoader:
         on_gpu = self.trainer.strategy.root_device.type == "cuda"

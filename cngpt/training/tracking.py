@@ -5,10 +5,16 @@ import netrc
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+
+from cngpt.runs import Run
+
+if TYPE_CHECKING:
+    from cngpt.training.settings import Wandb
 
 COLUMNS = (
     "step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "mfu",
@@ -77,11 +83,10 @@ def has_key() -> bool:
         return False
 
 
-def wandb_logger(folder: Path, name: str, settings: dict, config: dict) -> WandbLogger:
+def wandb_logger(run: Run, name: str, settings: "Wandb", config: dict) -> WandbLogger:
     """A W&B run whose id is kept in `wandb_run_id`, so the same name goes on in the same run; says how to sync when offline."""
-    id_file = folder / "wandb_run_id"
-    run_id = id_file.read_text().strip() if id_file.exists() else None
-    mode = settings["mode"]
+    run_id = run.wandb_run_id.read_text().strip() if run.wandb_run_id.exists() else None
+    mode = settings.mode
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     if run_id is None:
@@ -89,18 +94,18 @@ def wandb_logger(folder: Path, name: str, settings: dict, config: dict) -> Wandb
 
         run_id = secrets.token_hex(4)
         if rank_zero_only.rank == 0:
-            id_file.write_text(run_id + "\n")
+            run.wandb_run_id.write_text(run_id + "\n")
     if mode == "offline" and rank_zero_only.rank == 0:
-        why = "" if settings["mode"] == "offline" or os.environ.get("WANDB_MODE") else " (no key)"
-        print(f"wandb is offline{why}; to upload later: wandb login && wandb sync {folder}/wandb/offline-run-*", file=sys.stderr)
+        why = "" if settings.mode == "offline" or os.environ.get("WANDB_MODE") else " (no key)"
+        print(f"wandb is offline{why}; to upload later: wandb login && wandb sync {run.wandb}/offline-run-*", file=sys.stderr)
     os.environ.setdefault("WANDB_SILENT", "true")
     logger = WandbLogger(
         name=name,
         id=run_id,
-        save_dir=folder,
-        project=settings["project"],
-        entity=settings["entity"],
-        tags=settings["tags"],
+        save_dir=run.folder,
+        project=settings.project,
+        entity=settings.entity,
+        tags=settings.tags,
         mode=mode,
         resume="allow",
         config=config,

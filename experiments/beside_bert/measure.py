@@ -16,37 +16,37 @@ from cngpt.generation import Engine, Sampling
 from cngpt.interop.bert import Bert
 from cngpt.tokens.shards import Shards
 
-draw = random.Random(1)
+rng = random.Random(1)
 
 
 def sentences(valid: Shards, stop: int, skip: int, count: int) -> list[list[int]]:
     """Ids of held-out sentences of 24 to 52 tokens, without [UNK] (`skip`), each ended by `stop`, the full stop."""
-    found = []
+    chosen = []
     for n in range(valid.documents):
         ids, begin = valid.document(n).tolist(), 0
         for end in (i + 1 for i, id in enumerate(ids) if id == stop):
             if 24 <= end - begin <= 52 and skip not in ids[begin:end]:
-                found.append(ids[begin:end])
+                chosen.append(ids[begin:end])
             begin = end
-    return draw.sample(found, count)
+    return rng.sample(chosen, count)
 
 
 def shuffled(ids: list[int]) -> list[int]:
-    return draw.sample(ids, len(ids))
+    return rng.sample(ids, len(ids))
 
 
 def swapped(ids: list[int], pairs: int = 2) -> list[int]:
     """Two pairs of neighbours change places."""
     ids = list(ids)
-    for i in draw.sample(range(0, len(ids) - 2, 2), pairs):
+    for i in rng.sample(range(0, len(ids) - 2, 2), pairs):
         ids[i], ids[i + 1] = ids[i + 1], ids[i]
     return ids
 
 
 def replaced(ids: list[int], others: list[int], share: float = 0.1) -> list[int]:
     """A tenth of the tokens become others, as frequent as they are in the held-out text."""
-    hit = set(draw.sample(range(len(ids)), max(1, round(share * len(ids)))))
-    return [draw.choice(others) if i in hit else id for i, id in enumerate(ids)]
+    hit = set(rng.sample(range(len(ids)), max(1, round(share * len(ids)))))
+    return [rng.choice(others) if i in hit else id for i, id in enumerate(ids)]
 
 
 def better(a, b) -> str:
@@ -63,8 +63,8 @@ def likelihood(gpt, opening: list[int], ids: list[int], begin: int) -> float:
     """Mean log p of the GPT itself, from token `begin` on."""
     row = torch.tensor([opening + ids])
     with torch.inference_mode():
-        found = gpt(row)[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
-    return found[len(opening) - 1 + begin :].mean().item()
+        log_p = gpt(row)[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
+    return log_p[len(opening) - 1 + begin :].mean().item()
 
 
 def main(bert_folder: str, shards: str, model: str) -> None:

@@ -21,12 +21,12 @@ SHARE = float(os.environ.get("SHARE", 0.2))
 CLS, SEP, MASK = 101, 102, 103  # in clue's vocabulary as in Google's
 
 
-def masked(ids: torch.Tensor, vocab_size: int, share: float, draw: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def masked(ids: torch.Tensor, vocab_size: int, share: float, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, T) -> the ids with `share` of them hidden, and which; Devlin et al. 2018, section 3.1: 80% [MASK], 10% any, 10% as is."""
-    hidden = (torch.rand(ids.shape, generator=draw) < share) & (ids != CLS) & (ids != SEP)
-    how = torch.rand(ids.shape, generator=draw)
-    anything = torch.randint(106, vocab_size, ids.shape, generator=draw)
-    shown = torch.where(hidden & (how < 0.8), MASK, torch.where(hidden & (how > 0.9), anything, ids))
+    hidden = (torch.rand(ids.shape, generator=rng) < share) & (ids != CLS) & (ids != SEP)
+    fate = torch.rand(ids.shape, generator=rng)
+    anything = torch.randint(106, vocab_size, ids.shape, generator=rng)
+    shown = torch.where(hidden & (fate < 0.8), MASK, torch.where(hidden & (fate > 0.9), anything, ids))
     return shown, hidden
 
 
@@ -38,7 +38,7 @@ def waves(positions: int, width: int) -> torch.Tensor:
 
 def train(model: BertForMaskedLM, shards: Shards, steps: int, rows: int, lr: float) -> None:
     """`steps` steps of `rows` windows from random places, linear warmup and decay, the loss now and then."""
-    draw = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     T, V, began = model.config.max_position_embeddings - 2, model.config.vocab_size, time.time()
     optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
     warmup = max(1, steps // 10)
@@ -46,10 +46,10 @@ def train(model: BertForMaskedLM, shards: Shards, steps: int, rows: int, lr: flo
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = lr * min(step / warmup, (steps - step + 1) / (steps - warmup + 1))
-        starts = torch.randint(shards.tokens - T, (rows,), generator=draw).tolist()
+        starts = torch.randint(shards.tokens - T, (rows,), generator=rng).tolist()
         body = torch.stack([torch.from_numpy(shards.read(start, T)) for start in starts])
         ids = torch.cat([torch.full((rows, 1), CLS), body, torch.full((rows, 1), SEP)], dim=1)
-        shown, hidden = masked(ids, V, 0.15, draw)
+        shown, hidden = masked(ids, V, 0.15, rng)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model.cls(model.bert(input_ids=shown).last_hidden_state[hidden])  # of the hidden ones alone
         loss = torch.nn.functional.cross_entropy(logits.float(), ids[hidden])

@@ -17,22 +17,23 @@ from pathlib import Path
 import numpy as np
 
 from cngpt.interop.gpt2ml import mapping
-from cngpt.model import Shape
+from cngpt.model.shape import Shape
 from tests.interop.bundle_writer import write_bundle
 
-MEGA = Shape("gpt2ml", vocab_size=21_130, n_ctx=1024, n_layer=48, n_head=24, width=1536)
+MEGA = Shape(block="gpt2ml", vocab_size=21_130, n_ctx=1024, n_layer=48, n_head=24, width=1536)
 
 
 def main(folder: Path, vocab: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    prefix, dice = folder / "model.ckpt-100000", np.random.default_rng(0)
+    prefix, rng = folder / "model.ckpt-100000", np.random.default_rng(0)
     if not prefix.with_name(prefix.name + ".index").exists():
-        noise = dice.standard_normal(21_130 * 1536, np.float32) * 0.02
+        noise = rng.standard_normal(21_130 * 1536, np.float32) * 0.02
 
         def variable(name: str, size: tuple[int, ...]):
             if name == mapping.STEP:
                 return name, "int64", size, np.array(100_000)
-            start = dice.integers(1, 1000)  # of the numbers already drawn: drawing 1.4 billion takes half a minute
+            # of the numbers already drawn: drawing 1.4 billion takes half a minute
+            start = rng.integers(1, 1000)
             values = lambda: np.roll(noise[: int(np.prod(size))], start)  # noqa: E731
             return name, "float32", size, (lambda: abs(values()) + 1e-8) if "adafactor" in name else values
 
@@ -66,8 +67,8 @@ def watched(command: list) -> dict[str, float]:
         except OSError:
             break
         for key in highest:
-            if found := re.search(rf"{key}:\s+(\d+) kB", status):
-                highest[key] = max(highest[key], int(found[1]))
+            if match := re.search(rf"{key}:\s+(\d+) kB", status):
+                highest[key] = max(highest[key], int(match[1]))
         time.sleep(0.02)
     if process.wait():
         raise SystemExit(process.returncode)

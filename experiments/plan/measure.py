@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cngpt.model.shape import Shape
 from cngpt.plan.memory import memory
 from cngpt.plan.setup import Setup
 
@@ -47,7 +48,7 @@ def predicted(run: tuple) -> tuple[float, dict]:
     """Bytes of one process at its highest moment, and the split."""
     name, precision, micro, accumulate, checkpointing, optimizer, processes, strategy = run
     setup = Setup(
-        model=SHAPES[name] | {"vocab_size": HANZI}, precision=precision, micro=micro, accumulate=accumulate, strategy=strategy,
+        shape=Shape(**SHAPES[name], vocab_size=HANZI), precision=precision, micro=micro, accumulate=accumulate, strategy=strategy,
         activation_checkpointing=checkpointing, optimizer=optimizer, devices=processes,
     )  # fmt: skip
     m = memory(setup)

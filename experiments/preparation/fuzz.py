@@ -26,14 +26,14 @@ CONTROLS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # BertWordPieceTokeni
 
 def alphabets() -> dict[str, list[str]]:
     """Characters by the first word of their Unicode name (LATIN, CJK, ARABIC, ...) and by category (Cc, Mn, So, ...)."""
-    found = defaultdict(list)
+    alphabet = defaultdict(list)
     for code in range(0x110000):
         char = chr(code)
         category = unicodedata.category(char)
         if category not in ("Cn", "Cs"):
-            found[unicodedata.name(char, category).split()[0]].append(char)
-            found[category].append(char)
-    return {name: chars for name, chars in sorted(found.items()) if len(chars) > 1} | {
+            alphabet[unicodedata.name(char, category).split()[0]].append(char)
+            alphabet[category].append(char)
+    return {name: chars for name, chars in sorted(alphabet.items()) if len(chars) > 1} | {
         "unassigned": [chr(c) for c in range(0, 0x110000, 97) if unicodedata.category(chr(c)) == "Cn"],
         "surrogates": [chr(c) for c in range(0xD800, 0xE000, 7)],
         "edges": list(
@@ -46,30 +46,30 @@ def alphabets() -> dict[str, list[str]]:
 
 def strings(seed: int, entries: list[str]) -> Iterator[str]:
     """Without end, a function of the seed."""
-    dice, kinds = random.Random(seed), alphabets()
+    rng, kinds = random.Random(seed), alphabets()
     names = list(kinds)
-    usual = ["CJK", "CJK", "LATIN", "ascii", "spaces", "Po", "edges", "Mn", "surrogates"]
+    common = ["CJK", "CJK", "LATIN", "ascii", "spaces", "Po", "edges", "Mn", "surrogates"]
 
     def part() -> str:
-        draw = dice.random()
+        draw = rng.random()
         if draw < 0.30:
-            return "".join(dice.choices(kinds[dice.choice(names)], k=dice.randint(1, 6)))
+            return "".join(rng.choices(kinds[rng.choice(names)], k=rng.randint(1, 6)))
         if draw < 0.60:
-            return "".join(dice.choices(kinds[dice.choice(usual)], k=dice.randint(1, 6)))
+            return "".join(rng.choices(kinds[rng.choice(common)], k=rng.randint(1, 6)))
         if draw < 0.85:
-            return dice.choice(entries)
+            return rng.choice(entries)
         if draw < 0.88:
-            return "".join(dice.choices(kinds[dice.choice(("LATIN", "CYRILLIC", "GREEK", "HANGUL"))], k=dice.randint(95, 105)))
+            return "".join(rng.choices(kinds[rng.choice(("LATIN", "CYRILLIC", "GREEK", "HANGUL"))], k=rng.randint(95, 105)))
         if draw < 0.91:
-            return dice.choice("abc가ก中") * dice.randint(90, 110)
+            return rng.choice("abc가ก中") * rng.randint(90, 110)
         if draw < 0.94:
-            return dice.choice("aé中") + "".join(dice.choices(kinds["Mn"], k=dice.randint(1, 4)))
+            return rng.choice("aé中") + "".join(rng.choices(kinds["Mn"], k=rng.randint(1, 4)))
         if draw < 0.97:
-            return "\u200d".join(dice.choices(kinds["So"], k=dice.randint(1, 4))) + dice.choice(["", "\ufe0f", "\U0001f3fd"])
-        return dice.choice(["[SEP", "UNK]", "##", "[unused1]", "<T>", "…", "“", "'s", "-", "_", "￥"])
+            return "\u200d".join(rng.choices(kinds["So"], k=rng.randint(1, 4))) + rng.choice(["", "\ufe0f", "\U0001f3fd"])
+        return rng.choice(["[SEP", "UNK]", "##", "[unused1]", "<T>", "…", "“", "'s", "-", "_", "￥"])
 
     while True:
-        text = "".join(part() for _ in range(dice.randint(1, 12)))
+        text = "".join(part() for _ in range(rng.randint(1, 12)))
         if not any(control in text for control in CONTROLS):
             yield text
 

@@ -27,13 +27,13 @@ FILE_BYTES = 512 << 20
 
 def records(path: Path) -> list[tuple[str, np.ndarray]]:
     """(title, code points of the text)"""
-    found = []
+    records = []
     for file in sorted(path.glob("*.jsonl*")) if path.is_dir() else [path]:
         with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
             for record in map(json.loads, lines):
                 text = record.get("text") or record.get("content") or ""
-                found.append((record.get("title") or "", np.frombuffer(text.encode("utf-32-le"), np.uint32)))
-    return found
+                records.append((record.get("title") or "", np.frombuffer(text.encode("utf-32-le"), np.uint32)))
+    return records
 
 
 def copies(originals: list[tuple[str, np.ndarray]], seed: int = 0) -> Iterator[dict]:
@@ -42,11 +42,11 @@ def copies(originals: list[tuple[str, np.ndarray]], seed: int = 0) -> Iterator[d
     chinese = everything[(everything >= 0x4E00) & (everything < 0xA000)]
     number = 0
     while True:
-        for place, (title, text) in enumerate(originals):
-            dice = np.random.default_rng((seed, number, place))
+        for index, (title, text) in enumerate(originals):
+            rng = np.random.default_rng((seed, number, index))
             new = text.copy()
-            exchanged = (dice.random(len(text), np.float32) < SHARE) & (text >= 0x4E00) & (text < 0xA000)
-            new[exchanged] = chinese[dice.integers(0, len(chinese), int(exchanged.sum()))]
+            exchanged = (rng.random(len(text), np.float32) < SHARE) & (text >= 0x4E00) & (text < 0xA000)
+            new[exchanged] = chinese[rng.integers(0, len(chinese), int(exchanged.sum()))]
             yield {"title": f"{title} {number}", "text": new.tobytes().decode("utf-32-le")}
         number += 1
 
@@ -74,19 +74,19 @@ def watched(command: list[str]) -> tuple[float, list[tuple[int, str]]]:
     process = subprocess.Popen(command, cwd=ROOT)
     ended = threading.Event()
 
-    def say(memory: MemoryOf) -> None:
+    def report_memory(memory: MemoryOf) -> None:
         while not ended.wait(30):
             now = memory.look()
             listed = " ".join(f"{rss / 1e6:.0f}" for rss in now.values())
             print(f"{time.monotonic() - began:6.0f} s: {listed} MB", file=sys.stderr, flush=True)
 
     with MemoryOf(process.pid, every=0.2) as memory:
-        teller = threading.Thread(target=say, args=(memory,))
-        teller.start()
+        reporter = threading.Thread(target=report_memory, args=(memory,))
+        reporter.start()
         code = process.wait()
         seconds = time.monotonic() - began
         ended.set()
-        teller.join()
+        reporter.join()
     if code:
         raise SystemExit(code)
     return seconds, [(most, "parent" if pid == process.pid else "worker") for pid, most in memory.highest.items()]

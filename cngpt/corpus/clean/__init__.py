@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from cngpt.corpus.clean.build import basic, build, fingerprint
-from cngpt.corpus.clean.rules import Drop, Rule, name_of
+from cngpt.corpus.clean.build import BASIC, build, fingerprint, register_rule
+from cngpt.corpus.clean.rules import Drop, Rule, RuleWithThresholds, name_of
 from cngpt.corpus.document import Document, Tally
 
-__all__ = ["Cleaner", "Drop", "Rule", "basic", "build", "fingerprint", "name_of", "with_title"]
+__all__ = ["BASIC", "Cleaner", "Drop", "Rule", "RuleWithThresholds", "build", "fingerprint", "name_of", "register_rule", "with_title"]  # fmt: skip
 
 Watch = Callable[[str, Document, str, str], None]
 

@@ -1,10 +1,9 @@
 """What a site puts around its texts, and what somebody wants to sell."""
 
 import re
-from dataclasses import dataclass
 
-from cngpt.corpus.clean.rules import Drop, Share
-from cngpt.corpus.clean.words import any_of
+from cngpt.corpus.clean.rules import Drop, RuleWithThresholds, Share, any_of
+from cngpt.settings import Field
 
 _SITE = "新浪|搜狐|网易|腾讯|凤凰网?|和讯|中华网"
 _NAME = "[\u4e00-\u9fffA-Za-z·]"
@@ -147,15 +146,13 @@ _SHORT = 90  # characters
 _TELLING = 600  # characters; what is longer tells something
 
 
-@dataclass(frozen=True)
-class Advertisements:
+class Advertisements(RuleWithThresholds, name="advertisements"):
     """Lines that sell, or ask to scan, click, call or follow, go; the document goes with them when they are more than `max` of it.
 
     A contact in a long paragraph stays: it is more often part of a story than an advertisement.
     """
 
-    name = "advertisements"
-    max: Share = 0.5
+    max: Share = Field(0.5, description="share of such lines above which the document goes")
 
     def __call__(self, text: str) -> str | Drop:
         if not _HINTS.search(text):

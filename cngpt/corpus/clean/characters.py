@@ -1,9 +1,9 @@
 """Single characters and the white space between them."""
 
 import re
-from dataclasses import dataclass
 
-from cngpt.corpus.clean.rules import Drop, Share
+from cngpt.corpus.clean.rules import Drop, RuleWithThresholds, Share
+from cngpt.settings import Field
 
 _LINE_END = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]\n?")
 
@@ -118,13 +118,11 @@ def half_width(text: str) -> str:
 _PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd]")
 
 
-@dataclass(frozen=True)
-class PrivateUse:
+class PrivateUse(RuleWithThresholds, name="private_use"):
     """Characters of the private-use areas, which mean something on one machine only, go; a document that has more than `max` of
     them goes."""
 
-    name = "private_use"
-    max: Share = 0.1
+    max: Share = Field(0.1, description="share of such characters above which the document goes")
 
     def __call__(self, text: str) -> str | Drop:
         rest = _PRIVATE.sub("", text)

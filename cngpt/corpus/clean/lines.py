@@ -1,7 +1,9 @@
 """Lines that are no sentences: menus, fragments, lists of links, the line before once more."""
 
 import re
-from dataclasses import dataclass
+
+from cngpt.corpus.clean.rules import Count, RuleWithThresholds
+from cngpt.settings import Field
 
 _LETTER = re.compile(r"\w")
 _SENTENCE = re.compile("[。！？!?…；;，,]|[.：:”」』]$")
@@ -10,25 +12,24 @@ _LINK = re.compile(r"(?:[●·•▪★◆■※-] ?)?[\[【(]?(?:20\d\d[-/.])?[
 _LONG, _SHORT = 60, 80  # characters
 
 
-@dataclass(frozen=True)
-class Lines:
-    """The first line, mostly a title, always stays.
+class Lines(RuleWithThresholds, name="lines"):
+    """Menus, fragments, labels, dated links and copies of the line before go. The first line, mostly a title, always stays.
 
-    min_chars: letters of a line that ends no sentence. sentences: of lines without any punctuation of sentences those go that stand
-    together, or last; one above a paragraph is its heading. So do labels (退换流程：) and dated links. copies: a line that says what the one before said goes, and one of 60 characters or more that came before
-    (some pages hold their text twice; refrains are shorter).
+    sentences: of lines without any punctuation of sentences those go that stand together, or last; one above a paragraph is its
+    heading. So do labels (退换流程：) and dated links. copies: of lines that came before, but not directly before, those of 60
+    characters or more go (some pages hold their text twice; refrains are shorter).
     """
 
-    name = "lines"
-    min_chars: int = 5
-    sentences: bool = True
-    copies: bool = True
+    min_chars: Count = Field(5, description="letters that a line needs which ends no sentence")
+    sentences: bool = Field(True, description="lines that are no sentences go: menus, labels, dated links")
+    copies: bool = Field(True, description="a line goes that says what the one before said, or a long one that came before")
 
     def __call__(self, text: str) -> str:
         if "\n" not in text:
             return text
         lines = text.split("\n")
-        bare = [False, *map(self.is_bare, lines[1:]), True]  # what nothing follows heads nothing
+        # a heading at the end has no paragraph
+        bare = [False, *map(self.is_bare, lines[1:]), True]
         kept, seen = lines[:1], set(lines[:1])
         for at, line in enumerate(lines[1:], 1):
             if line in seen and self.copies and (line == kept[-1] or len(line) >= _LONG):

@@ -1,10 +1,12 @@
 """Markup that was left in: HTML tags and entities, Markdown."""
 
 import re
-from dataclasses import dataclass
 from html import unescape
 from html.entities import html5
 from typing import Literal
+
+from cngpt.corpus.clean.rules import RuleWithThresholds
+from cngpt.settings import Field
 
 # Only known tags count: List<String>, a<b, <T> and 《》 stay.
 _BLOCK = (
@@ -115,21 +117,17 @@ _CODE = re.compile(r"(?<!`)(`{1,2})(?!`)([^`\n]+)\1(?!`)")
 _ESCAPED = re.compile(r"\\([*_#`~|\[\]])")
 
 
-@dataclass(frozen=True)
-class Markdown:
+class Markdown(RuleWithThresholds, name="markdown"):
     """Marks go, words stay: of a link its text, of a table row its cells, of an image nothing. What only looks like a mark stays:
     2*3*4, snake_case, #话题#, ^_^.
-
-    code: fenced blocks are kept without their fences, or dropped.
     """
 
-    name = "markdown"
-    code: Literal["keep", "drop"] = "keep"
+    code: Literal["keep", "drop"] = Field("keep", description="fenced blocks stay without their fences, or go")
 
     def __call__(self, text: str) -> str:
         if not _MARK.search(text) or not _MARKDOWN.search(text):
             return text
-        text = _FRONT_MATTER.sub(lambda found: found[1] or "", text)
+        text = _FRONT_MATTER.sub(lambda match: match[1] or "", text)
         parts, at = [], 0
         for fence in _FENCE.finditer(text) if "```" in text or "~~~" in text else ():
             parts += [_without_marks(text[at : fence.start()]), fence[2] if self.code == "keep" else ""]
@@ -155,12 +153,12 @@ def _without_marks(text: str) -> str:
         text = _TABLE_ROW.sub(lambda row: _CELLS.sub(" ", row[1]).strip(), text)
     text = _ITEM.sub("", _QUOTE.sub("", _HEADING.sub(r"\1", _RULER.sub("", text))))
     if "*" in text or "_" in text:
-        text = _STRONG.sub(lambda found: found[1] or found[2], text)
-        text = _EMPHASIS.sub(lambda found: found[1] or found[2], text)
+        text = _STRONG.sub(lambda match: match[1] or match[2], text)
+        text = _EMPHASIS.sub(lambda match: match[1] or match[2], text)
     if "~~" in text:
         text = _STRUCK.sub(r"\1", text)
     if "\\" in text:
         text = _ESCAPED.sub(r"\1", text)
     if codes:
-        text = re.sub("\x00(\\d+)\x00", lambda place: codes[int(place[1])], text)
+        text = re.sub("\x00(\\d+)\x00", lambda mark: codes[int(mark[1])], text)
     return text

@@ -1,12 +1,11 @@
 """Text that was read in the wrong encoding: repaired where the way back is certain, else out."""
 
 import re
-from dataclasses import dataclass
 
-from cngpt.corpus.clean.rules import Drop, Share
+from cngpt.corpus.clean.rules import Drop, RuleWithThresholds, Share
+from cngpt.settings import Field
 
 # Where nothing of this is found, a text is not looked at more closely. 锛紝銆鐨殑 are what ，。的 become when UTF-8 is read as GBK.
-_CP1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _HIGH = "\x80-\xff€‚ƒ„†‡ˆ‰Š‹ŒŽ•˜™š›œžŸ"  # without …‘’“”–—, which Chinese text uses
 # Not line end, space, soft hyphen, ·, × and °, which are in clean text too.
 _ODD = _HIGH.replace("\x80-\xff", "\x80-\x84\x86-\x9f\xa1-\xac\xae\xaf\xb1-\xb6\xb8-\xd6\xd8-\xff")
@@ -24,14 +23,12 @@ _AS_GBK = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Mojibake:
+class Mojibake(RuleWithThresholds, name="mojibake"):
     """Repairs what a round trip through the two encodings proves; other garbled lines go, and with them the document when they
     make up more than `max` of it. Recognised: UTF-8 or GBK read as Latin-1, UTF-8 read as GBK, bytes lost to U+FFFD or 锟斤拷."""
 
-    name = "mojibake"
-    max: Share = 0.1
-    repair: bool = True
+    max: Share = Field(0.1, description="share of the document that garbled lines may be; above it the document goes")
+    repair: bool = Field(True, description="false: garbled lines go, without an attempt to repair them")
 
     def __call__(self, text: str) -> str | Drop:
         if not _STRANGE.search(text) or not _SUSPECT.search(text):
@@ -57,7 +54,7 @@ def repaired(line: str, least: int = 4) -> str:
         before = line
         line = _from_gbk(line)
         for run in _RUN, _TIGHT:
-            line = run.sub(lambda found: _from_latin(found[0], least), line)
+            line = run.sub(lambda match: _from_latin(match[0], least), line)
         if line == before:
             break
     return line
@@ -85,11 +82,8 @@ def _from_latin(run: str, least: int) -> str:
     except UnicodeDecodeError:
         return run
     foreign = _foreign(text)
-    return (
-        text
-        if len(set(foreign)) >= min(3, least) and len(foreign) >= least and sum(map(_is_common, foreign)) >= 0.8 * len(foreign)
-        else run
-    )
+    certain = len(set(foreign)) >= min(3, least) and len(foreign) >= least
+    return text if certain and sum(map(_is_common, foreign)) >= 0.8 * len(foreign) else run
 
 
 def _foreign(text: str) -> list[str]:
@@ -98,11 +92,8 @@ def _foreign(text: str) -> list[str]:
 
 def _is_common(character: str) -> bool:
     """One of the 3,755 characters of GB2312's first level, or its punctuation."""
-    try:
-        first = character.encode("gb2312")[0]
-    except UnicodeEncodeError:
-        return False
-    return 0xA1 <= first <= 0xA3 or 0xB0 <= first <= 0xD7
+    first = character.encode("gb2312", "ignore")[:1]
+    return b"\xa1" <= first <= b"\xa3" or b"\xb0" <= first <= b"\xd7"
 
 
 def _from_gbk(line: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cngpt.corpus.clean.characters import line_ends, lone_surrogates, paragraphs
-from cngpt.corpus.clean.rules import Drop, Rule
+from cngpt.corpus.clean.rules import Drop
 from cngpt.errors import ConfigError, nearest
 
 
@@ -23,38 +23,38 @@ class OwnRule:
     digest: str  # of the file: another file, other shards
 
     @classmethod
-    def at(cls, place: str) -> "OwnRule":
+    def at(cls, address: str) -> "OwnRule":
         """ConfigError when there is no such file or function, or the file cannot be run."""
-        path, colon, name = place.rpartition(":")
+        path, colon, name = address.rpartition(":")
         if not colon or not name.isidentifier():
-            raise ConfigError(f"clean.own={place}: path/to/file.py:function is needed")
+            raise ConfigError(f"clean.own={address}: path/to/file.py:function is needed")
         file = Path(path).expanduser().resolve()
         if not file.is_file():
-            raise ConfigError(f"clean.own={place}: there is no file {path}")
+            raise ConfigError(f"clean.own={address}: there is no file {path}")
         rule = cls(str(file), name, hashlib.sha256(file.read_bytes()).hexdigest()[:16])
         try:
             module = _module(rule.path, rule.digest)
         except (Exception, SystemExit) as error:
-            raise ConfigError(f"clean.own={place}: {path} cannot be run: {type(error).__name__}: {_line(error)}") from None
+            raise ConfigError(f"clean.own={address}: {path} cannot be run: {type(error).__name__}: {_line(error)}") from None
         functions = [key for key, value in vars(module).items() if callable(value)]
         if not hasattr(module, name):
-            raise ConfigError(f"clean.own={place}: {path} has no {name}.{nearest(name, functions)}")
+            raise ConfigError(f"clean.own={address}: {path} has no {name}.{nearest(name, functions)}")
         if not callable(getattr(module, name)):
-            raise ConfigError(f"clean.own={place}: {name} is no function but {type(getattr(module, name)).__name__}")
+            raise ConfigError(f"clean.own={address}: {name} is no function but {type(getattr(module, name)).__name__}")
         return rule
 
     def __call__(self, text: str) -> str | Drop:
         try:
-            result = _function(self.path, self.name, self.digest)(text)
+            result = getattr(_module(self.path, self.digest), self.name)(text)
         except (Exception, SystemExit) as error:  # one odd document must not end a run of hours: it is counted under this reason
             return reason(f"{self.name} raised {type(error).__name__}: {_line(error)}")
         if result is None:
             return Drop(self.name)
         if isinstance(result, str):
             return paragraphs(line_ends(lone_surrogates(result)))  # a line taken away leaves no empty one
-        return (
-            reason(result.reason) if isinstance(result, Drop) else Drop(f"{self.name} returned {type(result).__name__}, not text")
-        )
+        if isinstance(result, Drop):
+            return reason(result.reason)
+        return Drop(f"{self.name} returned {type(result).__name__}, not text")
 
 
 def reason(text: object) -> Drop:
@@ -76,11 +76,6 @@ def _module(path: str, digest: str):
     finally:
         sys.path.remove(str(Path(path).parent))
     return module
-
-
-@functools.cache
-def _function(path: str, name: str, digest: str) -> Rule:
-    return getattr(_module(path, digest), name)
 
 
 def _line(error: BaseException) -> str:

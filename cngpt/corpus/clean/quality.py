@@ -2,23 +2,22 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from cngpt.corpus.clean.rules import Drop, Share
-from cngpt.corpus.clean.words import any_of
+from pydantic import PrivateAttr
+
+from cngpt.corpus.clean.rules import Count, Drop, RuleWithThresholds, Share, any_of
 from cngpt.errors import ConfigError
+from cngpt.settings import Field
 
 _CHINESE = re.compile("[\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0003ffff]+")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
-@dataclass(frozen=True)
-class Chinese:
+class Chinese(RuleWithThresholds, name="chinese"):
     """Drops documents with a smaller share than `min` of Chinese characters among their letters."""
 
-    name = "chinese"
-    min: Share = 0.5
+    min: Share = Field(0.5, description="share of Chinese characters among the letters")
 
     def __call__(self, text: str) -> str | Drop:
         chinese = sum(map(len, _CHINESE.findall(text)))
@@ -31,18 +30,16 @@ PHRASE = 10  # characters
 PROBES = 8  # phrases that are looked for before all are counted
 
 
-@dataclass(frozen=True)
-class Repetition:
+class Repetition(RuleWithThresholds, name="repetition"):
     """Drops documents that say the same again and again.
 
-    max: share of the characters that lie in phrases of 10 characters which came before. lines: share of the characters that lie
-    in lines which came before. min_chars: shorter texts may: a note whose title is its first sentence. After Gopher's repetition rules (Rae et al. 2021, table A1), with characters in place of words.
+    After Gopher's repetition rules (Rae et al. 2021, table A1), with characters in place of words. Short texts may repeat: a note
+    whose title is its first sentence.
     """
 
-    name = "repetition"
-    max: Share = 0.6
-    lines: Share = 0.3
-    min_chars: int = 500
+    max: Share = Field(0.6, description="share of the characters that lie in phrases of 10 characters which came before")
+    lines: Share = Field(0.3, description="share of the characters that lie in lines which came before")
+    min_chars: Count = Field(500, description="shorter texts may repeat")
 
     def __call__(self, text: str) -> str | Drop:
         if len(text) < self.min_chars:
@@ -61,7 +58,6 @@ class Repetition:
 
 
 def repeated_lines(lines: list[str]) -> int:
-    """Characters in lines that came before."""
     return sum(len(line) * (count - 1) for line, count in Counter(lines).items())
 
 
@@ -83,53 +79,50 @@ def repeats_phrases(text: str, limit: float) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class FlaggedWords:
-    """Drops documents in which the words of a list (a file, one a line) come more than `max` times and make up more than `share`
-    of the characters."""
+class FlaggedWords(RuleWithThresholds, name="flagged_words"):
+    """Drops documents in which the words of a list come more than `max` times and make up more than `share` of the characters."""
 
-    name = "flagged_words"
-    file: str = field(repr=False)
-    max: int = 3
-    share: Share = 0.002
-    words: tuple[str, ...] = field(default=(), init=False)
-    pattern: re.Pattern | None = field(default=None, init=False, repr=False)
+    file: str = Field(description="a file with one word a line", repr=False)
+    max: Count = Field(3, description="times that the words may come")
+    share: Share = Field(0.002, description="share of the characters that the words may be")
+    _words: tuple[str, ...] = PrivateAttr()
+    _pattern: re.Pattern = PrivateAttr()
 
-    def __post_init__(self):
+    def model_post_init(self, context) -> None:
         try:
             lines = Path(self.file).expanduser().read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-            raise ConfigError(f"{self.file} cannot be read: {reason}") from None
-        words = tuple(sorted({word for line in lines if (word := line.strip())}))
-        if not words:
-            raise ConfigError(f"{self.file} holds no word; one a line")
-        object.__setattr__(self, "words", words)
-        object.__setattr__(self, "pattern", re.compile(any_of(words)))
+            why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+            raise ConfigError(f"clean.flagged_words.file={self.file}: cannot be read: {why}") from None
+        self._words = tuple(sorted({word for line in lines if (word := line.strip())}))
+        if not self._words:
+            raise ConfigError(f"clean.flagged_words.file={self.file}: holds no word; one a line")
+        self._pattern = re.compile(any_of(self._words))
+
+    def __repr_args__(self):
+        """With the words instead of the name of their file: the fingerprint is of what decides."""
+        yield from super().__repr_args__()
+        yield "words", self._words
 
     def __call__(self, text: str) -> str | Drop:
-        found = self.pattern.findall(text)
-        return Drop("flagged words") if len(found) > self.max and sum(map(len, found)) > self.share * len(text) else text
+        words = self._pattern.findall(text)
+        return Drop("flagged words") if len(words) > self.max and sum(map(len, words)) > self.share * len(text) else text
 
 
-@dataclass(frozen=True)
-class MinChars:
+class MinChars(RuleWithThresholds, name="min_chars"):
     """Drops documents of fewer characters; always those of none."""
 
-    name = "min_chars"
-    characters: int = 20
+    characters: Count = Field(20, description="shorter documents go")
 
     def __call__(self, text: str) -> str | Drop:
         limit = max(1, self.characters)
         return text if len(text) >= limit else Drop(f"shorter than {limit} characters")
 
 
-@dataclass(frozen=True)
-class MaxChars:
+class MaxChars(RuleWithThresholds, name="max_chars"):
     """Drops documents of more characters."""
 
-    name = "max_chars"
-    characters: int = 1_000_000
+    characters: Count = Field(1_000_000, description="longer documents go")
 
     def __call__(self, text: str) -> str | Drop:
         return text if len(text) <= self.characters else Drop(f"longer than {self.characters:,} characters")

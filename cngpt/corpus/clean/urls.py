@@ -1,9 +1,9 @@
 """Addresses on the web."""
 
 import re
-from dataclasses import dataclass
 
-from cngpt.corpus.clean.rules import Share
+from cngpt.corpus.clean.rules import RuleWithThresholds, Share
+from cngpt.settings import Field
 
 _URL = re.compile(
     r"(?:https?://|ftp://|www\.)[\w\-.~:/?#\[\]@!$&'()*+,;=%]+|\b[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)*\.(?:com|cn|net|org|gov|edu)\b[\w\-.~:/?#@&=%+]*",
@@ -19,12 +19,10 @@ _LETTER = re.compile(r"\w")
 _LABEL = 12  # letters; what is no longer than this before an address only announced it
 
 
-@dataclass(frozen=True)
-class Urls:
+class Urls(RuleWithThresholds, name="urls"):
     """Lines go of which addresses are more than `max`; of others an address at the end goes. Those within a sentence stay."""
 
-    name = "urls"
-    max: Share = 0.5
+    max: Share = Field(0.5, description="share of a line that addresses may be; above it the line goes")
 
     def __call__(self, text: str) -> str:
         if not _HINT.search(text):

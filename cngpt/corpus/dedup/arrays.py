@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +12,43 @@ from cngpt.errors import UserError
 ALIGN = 64
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """An array that is written piece by piece, as it lies in memory."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    pieces: Sequence[np.ndarray]
-
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
-
-
-def save(path: str | Path, kind: str, arrays: Mapping[str, np.ndarray | Pieces], **about) -> None:
-    """A line of JSON, padded with spaces, then the arrays one after another. The file appears whole or not at all."""
-    rows = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
-    head = json.dumps({"kind": kind, "arrays": rows, **about}).encode()
+def save(path: str | Path, kind: str, arrays: Mapping[str, Sequence[np.ndarray]], **metadata) -> None:
+    """A line of JSON, padded with spaces, then the arrays one after another, each given in parts that follow one another along its
+    first axis, or the second of three. The file appears whole or not at all."""
+    rows = {}
+    for name, parts in arrays.items():
+        shape, axis = list(parts[0].shape), _axis(parts)
+        shape[axis] = sum(part.shape[axis] for part in parts)
+        rows[name] = [parts[0].dtype.str, shape]
+    head = json.dumps({"kind": kind, "arrays": rows, **metadata}).encode()
     with files.atomic_write(path) as file:
         file.write(head + b" " * (-(len(head) + 1) % ALIGN) + b"\n")
-        for array in arrays.values():
-            for piece in array.pieces if isinstance(array, Pieces) else [array]:
-                file.write(np.ascontiguousarray(piece).data)
-            file.write(bytes(-array.nbytes % ALIGN))
+        for parts in arrays.values():
+            for part in [part[n] for n in range(len(parts[0])) for part in parts] if _axis(parts) else parts:
+                file.write(np.ascontiguousarray(part).data)
+            file.write(bytes(-sum(part.nbytes for part in parts) % ALIGN))
+
+
+def join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The array that `save` would write."""
+    return np.concatenate(parts, _axis(parts))
+
+
+def _axis(parts: Sequence[np.ndarray]) -> int:
+    return int(parts[0].ndim == 3)
 
 
 def load(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict]:
-    """(arrays, the rest of what was saved). UserError for a file that is not of this kind, or not whole."""
+    """(arrays, metadata). UserError for a file that is not of this kind, or not whole."""
     try:
         with open(path, "rb") as file:
             head = file.readline(1 << 20)
-            about = json.loads(head)
-        if about.pop("kind") != kind:
+            metadata = json.loads(head)
+        if metadata.pop("kind") != kind:
             raise ValueError
         whole = np.memmap(path, np.uint8, "r")
         arrays, at = {}, len(head)
-        for name, (dtype, shape) in about.pop("arrays").items():
+        for name, (dtype, shape) in metadata.pop("arrays").items():
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
             if at + size > len(whole):
                 raise ValueError
@@ -56,4 +56,4 @@ def load(path: str | Path, kind: str) -> tuple[dict[str, np.ndarray], dict]:
             at += size + -size % ALIGN
     except (ValueError, KeyError, AttributeError):
         raise UserError(f"{path} is not a whole file of {kind}; remove it and run again") from None
-    return arrays, about
+    return arrays, metadata

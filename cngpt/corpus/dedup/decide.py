@@ -9,7 +9,7 @@
 memory, which only decides how often the fingerprints are read, and what lies in files of `scratch` instead.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from cngpt.corpus.dedup import arrays, near
 from cngpt.corpus.dedup.fingerprints import Fingerprints
 from cngpt.corpus.dedup.index import Index, Memory, groups, repeated
 from cngpt.corpus.dedup.settings import EXACT, KEEP, NEAR, Dedup
+from cngpt.corpus.document import Progress
 
 KIND = "decisions"
 
@@ -48,68 +49,55 @@ class Decisions:
         return unit, other - int(self.starts[unit])
 
     def save(self, path: str | Path) -> None:
-        """One file, whole or absent."""
-        saved = {name: getattr(self, name) for name in ("verdicts", "originals", "starts", "lines")}
+        saved = {name: [getattr(self, name)] for name in ("verdicts", "originals", "starts", "lines")}
         arrays.save(path, KIND, saved, counts=self.counts, bytes_per_document=self.bytes_per_document)
 
     @classmethod
     def load(cls, path: str | Path) -> "Decisions":
-        """The arrays are views of the mapped file."""
-        loaded, about = arrays.load(path, KIND)
-        return cls(**loaded, **about)
+        loaded, metadata = arrays.load(path, KIND)
+        return cls(**loaded, **metadata)
 
 
 def decide(
-    units: Sequence[Path | Fingerprints],
-    settings: Dedup,
-    read_texts: Callable[[list[tuple[int, int]]], Sequence[str]],
-    memory_bytes: int,
-    scratch: Path,
-    progress: Callable[[float], None] | None = None,
-) -> Decisions:
+    units: Sequence[Path | Fingerprints], settings: Dedup, read_texts: near.ReadTexts, memory_bytes: int, scratch: Path,
+    progress: Progress = lambda _: None,
+) -> Decisions:  # fmt: skip
     """read_texts: the texts of documents, given as (unit, position): of one unit at a time, ascending, each asked for at most once.
     memory_bytes: for the index; Python, numpy and a batch of texts take some 200 MB besides.
     scratch: a folder for files while this runs; they are removed at the end, and overwritten after a kill.
     progress: called with shares of the whole work, which add up to 1.
     """
-    progress = progress or (lambda share: None)
     memory = Memory(memory_bytes, Path(scratch))
-    index = Index(units, settings)
+    index = Index(units, settings, memory)
     try:
         verdicts = memory.array("verdicts", len(index), np.uint8)
         originals = memory.array("originals", len(index), np.uint32)
         if settings.exact:
-            _exact(index, verdicts, originals, memory)
+            mark_exact_copies(index, verdicts, originals)
         progress(0.05)
-        seen = {"candidates": 0, "compared": 0}
+        pairs = {"candidates": 0, "compared": 0}
         if settings.near:
-            seen = near.find(index, settings, read_texts, memory, verdicts, originals, lambda part: progress(0.9 * part))
+            pairs = near.find_near_copies(index, verdicts, originals, read_texts, lambda part: progress(0.9 * part))
         else:
             progress(0.9)
-        lines = _lines(index, settings.lines, verdicts, memory) if settings.lines else np.zeros(0, np.uint64)
+        lines = find_boilerplate_lines(index, verdicts) if settings.lines else np.zeros(0, np.uint64)
         progress(0.05)
     finally:
         memory.close()
     copies = {name: int(np.count_nonzero(verdicts == kind)) for name, kind in (("exact", EXACT), ("near", NEAR))}
     n = max(1, len(index))
     sizes = {"fingerprints": index.bytes / n, "memory": memory.most / n, "scratch": memory.most_scratch / n}
-    return Decisions(
-        verdicts,
-        originals,
-        index.starts,
-        lines,
-        {"documents": len(index), **copies, **seen, "lines": len(lines)},
-        {name: round(size, 1) for name, size in sizes.items()},
-    )
+    counts = {"documents": len(index), **copies, **pairs, "lines": len(lines)}
+    return Decisions(verdicts, originals, index.starts, lines, counts, {name: round(size, 1) for name, size in sizes.items()})
 
 
-def _exact(index: Index, verdicts: np.ndarray, originals: np.ndarray, memory: Memory) -> None:
-    for documents, _ in groups(index, memory, lambda unit: unit.exact[:, 0], lambda number, unit: np.ones(len(unit), bool)):
+def mark_exact_copies(index: Index, verdicts: np.ndarray, originals: np.ndarray) -> None:
+    for documents, _ in groups(index, lambda _, unit: (np.arange(len(unit)), unit.exact[:, 0])):
         documents.sort()
         hashes = np.zeros((len(documents), 2), np.uint64)
         for number, unit in index.units():
-            these = slice(*np.searchsorted(documents, index.starts[number : number + 2]))
-            hashes[these] = unit.exact[documents[these] - index.starts[number]]
+            here = slice(*np.searchsorted(documents, index.starts[number : number + 2]))
+            hashes[here] = unit.exact[documents[here] - index.starts[number]]
         order = np.lexsort((documents, hashes[:, 1], hashes[:, 0]))
         documents, hashes = documents[order], hashes[order]
         begins = np.append(True, (hashes[1:] != hashes[:-1]).any(axis=1))[: len(documents)]
@@ -117,10 +105,10 @@ def _exact(index: Index, verdicts: np.ndarray, originals: np.ndarray, memory: Me
         verdicts[documents[~begins]], originals[documents[~begins]] = EXACT, firsts[~begins]
 
 
-def _lines(index: Index, times: int, verdicts: np.ndarray, memory: Memory) -> np.ndarray:
+def find_boilerplate_lines(index: Index, verdicts: np.ndarray) -> np.ndarray:
     """Counted in documents that stay: the lines of a text with many near copies are not boilerplate for that."""
 
     def lines(number: int, unit: Fingerprints) -> np.ndarray:
         return unit.lines[np.repeat(verdicts[index.numbers(number)] == KEEP, unit.line_counts)]
 
-    return repeated(index, memory, lines, times)
+    return repeated(index, lines, index.settings.lines)

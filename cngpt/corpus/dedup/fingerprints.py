@@ -14,6 +14,7 @@ import numpy as np
 from cngpt.corpus.dedup import arrays
 from cngpt.corpus.dedup.normal import Normal, mixed
 from cngpt.corpus.dedup.settings import Dedup
+from cngpt.corpus.document import batches
 
 BATCH_CHARACTERS = 1 << 18  # worked on at once: about 20 MB of arrays, whatever the number of texts
 RANDOM_ROUNDS = 16  # of a signature; the slots still empty then are filled one by one
@@ -42,12 +43,10 @@ class Fingerprints:
         return self.signature.shape == shape and rows == (settings.exact * len(self), bool(settings.lines) * len(self))
 
     def save(self, path: str | Path) -> None:
-        """One file, whole or absent."""
-        arrays.save(path, KIND, vars(self))
+        arrays.save(path, KIND, by_field([self]))
 
     @classmethod
     def load(cls, path: str | Path) -> "Fingerprints":
-        """The arrays are views of the mapped file."""
         return cls(**arrays.load(path, KIND)[0])
 
     def having(self, lines: np.ndarray) -> np.ndarray:
@@ -60,11 +59,11 @@ class Fingerprints:
     @classmethod
     def joined(cls, parts: Sequence["Fingerprints"], settings: Dedup) -> "Fingerprints":
         """Those of the batches of one unit, as one."""
-        parts = [_of_batch([], settings), *parts]
-        axes = {"signature": 1}
-        return cls(
-            **{f.name: np.concatenate([getattr(part, f.name) for part in parts], axes.get(f.name, 0)) for f in fields(cls)}
-        )
+        return cls(**{name: arrays.join(of_parts) for name, of_parts in by_field([_of_batch([], settings), *parts]).items()})
+
+
+def by_field(parts: Sequence[Fingerprints]) -> dict[str, list[np.ndarray]]:
+    return {f.name: [getattr(part, f.name) for part in parts] for f in fields(Fingerprints)}
 
 
 class FingerprintWriter:
@@ -73,51 +72,25 @@ class FingerprintWriter:
 
     def __init__(self, path: Path, settings: Dedup):
         self._path, self._settings = path, settings
-        self._waiting: list[Fingerprints] = []
+        self._waiting: list[Fingerprints] = [_of_batch([], settings)]
         self._parts: list[Path] = []
 
     def add(self, texts: Sequence[str]) -> None:
         self._waiting.append(fingerprints(texts, self._settings))
         if sum(map(len, self._waiting)) >= PART:
             self._parts.append(self._path.with_name(f"{self._path.name}-{len(self._parts)}"))
-            Fingerprints.joined(self._waiting, self._settings).save(self._parts[-1])
-            self._waiting = []
+            arrays.save(self._parts[-1], KIND, by_field(self._waiting))
+            del self._waiting[1:]
 
     def close(self) -> None:
-        """The file appears, whole."""
-        rest = Fingerprints.joined(self._waiting, self._settings)
-        if not self._parts:
-            rest.save(self._path)
-            return
-        parts = [*map(Fingerprints.load, self._parts), rest]
-        pieces = {}
-        for f in fields(Fingerprints):
-            arrays_of = [getattr(part, f.name) for part in parts]
-            if f.name == "signature":  # band by band, and in a band one part after the other
-                bands, _, rows = rest.signature.shape
-                shape = (bands, sum(part.shape[1] for part in arrays_of), rows)
-                pieces[f.name] = arrays.Pieces(
-                    rest.signature.dtype, shape, [part[band] for band in range(bands) for part in arrays_of]
-                )
-            else:
-                shape = (sum(map(len, arrays_of)), *arrays_of[0].shape[1:])
-                pieces[f.name] = arrays.Pieces(arrays_of[0].dtype, shape, arrays_of)
-        arrays.save(self._path, KIND, pieces)
+        arrays.save(self._path, KIND, by_field([*map(Fingerprints.load, self._parts), *self._waiting]))
         for path in self._parts:
             path.unlink()
 
 
 def fingerprints(texts: Sequence[str], settings: Dedup) -> Fingerprints:
-    """Those of a batch of documents, of any size."""
-    parts, batch, size = [], [], 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS:
-            parts.append(_of_batch(batch, settings))
-            batch, size = [], 0
-    parts.append(_of_batch(batch, settings))
-    return Fingerprints.joined(parts, settings) if len(parts) > 1 else parts[0]
+    parts = [_of_batch(batch, settings) for batch in batches(texts, BATCH_CHARACTERS)]
+    return parts[0] if len(parts) == 1 else Fingerprints.joined(parts, settings)
 
 
 def _of_batch(texts: Sequence[str], settings: Dedup) -> Fingerprints:
@@ -197,19 +170,19 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 def without_lines(texts: Sequence[str], drop: np.ndarray, min_line_chars: int) -> list[str]:
     """The texts without the lines whose hash is in `drop`, which is sorted. `min_line_chars` as when the lines were hashed."""
-    left = list(texts)
-    if not len(drop) or not left:
-        return left
-    normal = Normal(left)
+    rest = list(texts)
+    if not len(drop) or not rest:
+        return rest
+    normal = Normal(rest)
     hashes, owners, numbers = normal.lines(normal.prefixes(), min_line_chars)
-    found = are_in(hashes, drop)
-    firsts = list(accumulate((text.count("\n") + 1 for text in left), initial=0))
-    gone: dict[int, set[int]] = {}
-    for owner, number in zip(owners[found].tolist(), numbers[found].tolist(), strict=True):
-        gone.setdefault(owner, set()).add(number - firsts[owner])
-    for owner, lines in gone.items():
-        left[owner] = "\n".join(line for number, line in enumerate(left[owner].split("\n")) if number not in lines)
-    return left
+    dropped = are_in(hashes, drop)
+    firsts = list(accumulate((text.count("\n") + 1 for text in rest), initial=0))
+    to_drop: dict[int, set[int]] = {}
+    for owner, number in zip(owners[dropped].tolist(), numbers[dropped].tolist(), strict=True):
+        to_drop.setdefault(owner, set()).add(number - firsts[owner])
+    for owner, lines in to_drop.items():
+        rest[owner] = "\n".join(line for number, line in enumerate(rest[owner].split("\n")) if number not in lines)
+    return rest
 
 
 def are_in(hashes: np.ndarray, some: np.ndarray) -> np.ndarray:

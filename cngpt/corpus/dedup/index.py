@@ -34,15 +34,13 @@ class Memory:
             return np.zeros(shape, dtype)
         with open(self.file(name, size), "wb") as file:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(
-                    file.fileno(), 0, size
-                )  # a full disk is an error here, but a dead process when the map is written
+                # a full disk is an error here, but a dead process when the map is written
+                os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
         return np.memmap(self._files[-1], dtype, "r+", shape=shape)
 
     def file(self, name: str, size: int = 0) -> Path:
-        """The path of a file that goes at `close`."""
         self._files.append(self._scratch / f"dedup-{name}")
         self.most_scratch += size
         return self._files[-1]
@@ -64,8 +62,8 @@ class Memory:
 class Index:
     """The units' fingerprints, read anew each time they are wanted, and the numbers of their documents."""
 
-    def __init__(self, units: Sequence[Path | Fingerprints], settings: Dedup):
-        self._units = units
+    def __init__(self, units: Sequence[Path | Fingerprints], settings: Dedup, memory: Memory):
+        self._units, self.settings, self.memory = units, settings, memory
         sizes, self.bytes, self.lines = [], 0, 0
         for number, unit in self.units():
             if not unit.made_with(settings):
@@ -86,39 +84,30 @@ class Index:
         return max(1, (len(self) - 1).bit_length())
 
     def units(self) -> Iterator[tuple[int, Fingerprints]]:
-        for number, unit in enumerate(self._units):
-            yield number, unit if isinstance(unit, Fingerprints) else Fingerprints.load(unit)
+        return ((number, self.unit(number)) for number in range(len(self._units)))
 
     def unit(self, number: int) -> Fingerprints:
         unit = self._units[number]
         return unit if isinstance(unit, Fingerprints) else Fingerprints.load(unit)
 
     def numbers(self, unit: int) -> slice:
-        """Of the unit's documents, among all."""
         return slice(int(self.starts[unit]), int(self.starts[unit + 1]))
 
 
-def groups(
-    index: Index, memory: Memory, hashes: Callable[[Fingerprints], np.ndarray], among: Callable[[int, Fingerprints], np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def groups(index: Index, hashes: Callable[[int, Fingerprints], tuple]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(documents, sizes): the documents that share a hash, group after group in the order of the hash, ascending in each.
 
-    hashes: (n,) uint64 of a unit. among: (n,) bool, the documents that count. Hash and number share 64 bits, so of the hash
-    only the upper 40 are compared with 16 million documents: what is found is a candidate.
+    hashes: (positions, uint64 hashes) of those documents of a unit that count. Hash and number share 64 bits, so of the hash only the
+    upper 40 are compared with 16 million documents: what they give is a candidate.
     """
-    low, passes = np.uint64(index.number_bits), memory.parts(len(index), SORTED_BYTES)
-    for number in range(passes):
-        parts = [np.zeros(0, np.uint64)]
-        for n, unit in index.units():
-            chosen, values = among(n, unit), hashes(unit)
-            if passes > 1:
-                chosen &= _in_pass(values, number, passes)
-            documents = np.flatnonzero(chosen)
-            parts.append(values[documents] >> low << low | (documents + index.starts[n]).astype(np.uint64))
-        keys = np.concatenate(parts)
-        del parts
-        keys.sort()
-        memory.worked_on(len(keys) * SORTED_BYTES)
+    low = np.uint64(index.number_bits)
+
+    def numbered(n: int, unit: Fingerprints) -> np.ndarray:
+        positions, values = hashes(n, unit)
+        return values >> low << low | (positions + index.starts[n]).astype(np.uint64)
+
+    for number in range(passes := index.memory.parts(len(index), SORTED_BYTES)):
+        keys = _sorted(index, numbered, number, passes)
         begins = _begins(keys >> low)
         members = np.flatnonzero(~begins | ~np.append(begins[1:], True))
         firsts = np.flatnonzero(begins[members])
@@ -126,30 +115,28 @@ def groups(
         yield keys.astype(np.uint32), np.diff(firsts, append=len(members))
 
 
-def repeated(index: Index, memory: Memory, hashes: Callable[[int, Fingerprints], np.ndarray], times: int) -> np.ndarray:
+def repeated(index: Index, hashes: Callable[[int, Fingerprints], np.ndarray], times: int) -> np.ndarray:
     """Sorted, the hashes that occur `times` or more over all units."""
-    found, passes = [np.zeros(0, np.uint64)], memory.parts(index.lines, SORTED_BYTES)
-    for number in range(passes):
-        parts = [np.zeros(0, np.uint64)]
-        for n, unit in index.units():
-            values = hashes(n, unit)
-            parts.append(values[_in_pass(values, number, passes)] if passes > 1 else values)
-        keys = np.concatenate(parts)
-        del parts
-        keys.sort()
-        memory.worked_on(len(keys) * SORTED_BYTES)
+    often = [np.zeros(0, np.uint64)]
+    for number in range(passes := index.memory.parts(index.lines, SORTED_BYTES)):
+        keys = _sorted(index, hashes, number, passes)
         firsts = np.flatnonzero(_begins(keys))
-        found.append(keys[firsts[np.diff(firsts, append=len(keys)) >= times]])
-    return np.concatenate(found)
+        often.append(keys[firsts[np.diff(firsts, append=len(keys)) >= times]])
+    return np.concatenate(often)
+
+
+def _sorted(index: Index, keys_of: Callable[[int, Fingerprints], np.ndarray], number: int, passes: int) -> np.ndarray:
+    """The keys of all units in one interval of hashes: all passes together give the order of one."""
+    parts = [np.zeros(0, np.uint64)]
+    for n, unit in index.units():
+        keys, half = keys_of(n, unit), np.uint64(32)
+        parts.append(keys[(keys >> half) * np.uint64(passes) >> half == np.uint64(number)] if passes > 1 else keys)
+    keys = np.concatenate(parts)
+    keys.sort()
+    index.memory.worked_on(len(keys) * SORTED_BYTES)
+    return keys
 
 
 def _begins(keys: np.ndarray) -> np.ndarray:
     """Where a run of equal keys begins."""
-    begins = np.ones(len(keys), bool)
-    np.not_equal(keys[1:], keys[:-1], out=begins[1:])
-    return begins
-
-
-def _in_pass(hashes: np.ndarray, number: int, passes: int) -> np.ndarray:
-    """A pass takes an interval of hashes, so that all passes together give the order of one."""
-    return (hashes >> np.uint64(32)) * np.uint64(passes) >> np.uint64(32) == np.uint64(number)
+    return np.append(True, keys[1:] != keys[:-1])[: len(keys)]

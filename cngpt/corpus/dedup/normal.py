@@ -23,9 +23,10 @@ class Normal:
         self._raw_stops = np.cumsum([len(e) // 2 for e in encoded], dtype=np.int64)
         folded = _folded()[self._raw]
         kept = folded != 0
-        self._place = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])  # of raw characters among the normalised ones
+        # of raw characters among the normalised ones
+        self._position = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
         self.characters = folded[kept]  # (characters,) uint16
-        self.stops = self._place[self._raw_stops]  # (n,)
+        self.stops = self._position[self._raw_stops]  # (n,)
         self.starts = np.concatenate([[0], self.stops[:-1]]) if len(texts) else self.stops
         self._texts = texts
 
@@ -53,7 +54,7 @@ class Normal:
         """(hash, text, number counted through the batch) of each line that has `min_chars` normalised characters or more."""
         raw_stops = np.concatenate([np.flatnonzero(self._raw == NEWLINE), self._raw_stops])
         raw_stops.sort()
-        stops = self._place[raw_stops]
+        stops = self._position[raw_stops]
         lengths = np.diff(stops, prepend=0)
         long = np.flatnonzero(lengths >= min_chars)
         text = np.searchsorted(self._raw_stops, raw_stops[long])  # the first text that ends at the line's end or later

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from cngpt import files
-from cngpt.corpus.document import Document, Tally
-from cngpt.corpus.readers.raw import BROKEN, Progress, Raw, find, lines, records, suffix, unzip
+from cngpt.corpus.document import Document, Progress, Tally
+from cngpt.corpus.readers.raw import BROKEN, Raw, files_below, is_zip, lines, records, suffix, unzip
 from cngpt.errors import ConfigError
 
 TEXT_FIELDS = ("text", "content", "body", "article", "正文", "内容", "文本")  # tried in this order
@@ -28,14 +28,32 @@ class Reader:
                 raise ConfigError(f"data.root={self.root} is not there. Accepted: {self.layouts}.{self.origin}")
             self.root += ".zip"
 
+    def is_data(self, name: str) -> bool:
+        """Whether a file, or a member of a zip, holds documents."""
+        raise NotImplementedError
+
+    def part_of(self, name: str) -> str | None:
+        """What a zip may hold a second time, beside its unpacked folder."""
+        return name
+
     def raws(self, tally: Tally) -> Iterator[Raw]:
         """The files to read, in order; others are counted."""
-        raise NotImplementedError
+        listed = list(files_below(self.root, tally))
+        unpacked = {self.part_of(file.name) for file in listed if self.is_data(file.name)}
+        for file in listed:
+            if is_zip(file.name) and self.part_of(file.name) in unpacked:
+                tally.add("zip beside its unpacked folder", file.name)
+                continue
+            for raw in unzip(file, tally):
+                if self.is_data(raw.name):
+                    yield raw
+                else:
+                    tally.add("other kind of file", raw.name)
 
     def read(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[Document]:
         raise NotImplementedError
 
-    def found(self, tally: Tally) -> list[Raw]:
+    def all_raws(self, tally: Tally) -> list[Raw]:
         """All of `raws`. ConfigError when there is nothing to read."""
         raws = list(self.raws(tally))
         if not raws:
@@ -44,7 +62,7 @@ class Reader:
 
     def size(self) -> int:
         """Bytes on disk. ConfigError when there is nothing to read."""
-        return sum(raw.size for raw in self.found(Tally()))
+        return sum(raw.size for raw in self.all_raws(Tally()))
 
     def documents(self, tally: Tally, progress: Progress = lambda _: None) -> Iterator[Document]:
         """All documents. A file that breaks off gives what it held until then, and is counted."""
@@ -70,29 +88,15 @@ class Thucnews(Reader):
     layouts = "<category>/<number>.txt below it, or THUCNews.zip"
     origin = " THUCNews is at thuctc.thunlp.org"
 
-    def raws(self, tally: Tally) -> Iterator[Raw]:
-        unpacked = any(_is_article(raw.name) for raw in find(self.root, Tally()))
-        for raw in find(self.root, tally):
-            if _is_article(raw.name):
-                yield raw
-            elif not raw.name.lower().endswith(".zip"):
-                tally.add("other kind of file", raw.name)
-            elif unpacked:
-                tally.add("zip beside its unpacked folder", raw.name)
-            else:
-                for member in unzip(raw, tally):
-                    if _is_article(member.name):
-                        yield member
-                    else:
-                        tally.add("other kind of file", member.name)
+    def is_data(self, name: str) -> bool:
+        return "/" in name and name.lower().endswith(".txt")
+
+    def part_of(self, name: str) -> str:
+        return self.name
 
     def read(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[Document]:
         title, _, text = "\n".join(line for _, line in lines(raw, tally, progress)).partition("\n")
         yield Document(text, title, self.name, raw.name)
-
-
-def _is_article(name: str) -> bool:
-    return "/" in name and name.lower().endswith(".txt")
 
 
 # set: (what its paths contain, field of the title, fields of the text)
@@ -124,48 +128,35 @@ class NlpChineseCorpus(Reader):
         self.sets = tuple(sets or SETS)
 
     def raws(self, tally: Tally) -> Iterator[Raw]:
-        unpacked = {self._set_of(raw.name) for raw in find(self.root, Tally()) if self._is_data(raw.name)}
-        for raw in find(self.root, tally):
-            if raw.name.lower().endswith(".zip") and self._set_of(raw.name) in unpacked:
-                tally.add("zip beside its unpacked folder", raw.name)
-                continue
-            for member in unzip(raw, tally):
-                if not self._is_data(member.name):
-                    tally.add("other kind of file", member.name)
-                elif self._set_of(member.name) in self.sets:
-                    yield member
+        return (raw for raw in super().raws(tally) if self.part_of(raw.name) in self.sets)
 
     def read(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[Document]:
-        source = self._set_of(raw.name)
+        source = self.part_of(raw.name)
         _, title_field, text_fields = SETS[source]
         for number, record in records(raw, tally, progress):
-            place = f"{raw.place}:{number}"
+            id = f"{raw.id}:{number}"
             if text_fields[-1] not in record:
-                tally.add("missing field", f"{place}: no {text_fields[-1]} among {', '.join(record)}")
+                tally.add("missing field", f"{id}: no {text_fields[-1]} among {', '.join(record)}")
                 continue
             title = _text(record.get(title_field))
             *before, text = (_text(record.get(field)) for field in text_fields)
             # questions carry a description, which often is empty or the title once more
             before = [part for part in before if part.strip() and part.strip() not in (title.strip(), text.strip())]
-            yield Document("\n".join([*before, text]) if text.strip() else "", title, source, place)
+            yield Document("\n".join([*before, text]) if text.strip() else "", title, source, id)
 
-    def _set_of(self, name: str) -> str | None:
+    def part_of(self, name: str) -> str | None:
         for path in (name, self.root.replace("\\", "/").rstrip("/").rpartition("/")[2]):
             for source, (pattern, _, _) in SETS.items():
                 if re.search(pattern, path.lower()):
                     return source
         return None
 
-    def _is_data(self, name: str) -> bool:
-        return suffix(name) in ("", ".json", ".jsonl") and self._set_of(name) is not None
+    def is_data(self, name: str) -> bool:
+        return suffix(name) in ("", ".json", ".jsonl") and self.part_of(name) is not None
 
 
 class Files(Reader):
-    """Anyone's own texts: .txt, .jsonl and .json, also .gz, .zst or inside .zip.
-
-    text, title: fields of a json record; auto: the first of TEXT_FIELDS, TITLE_FIELDS that is not empty.
-    split: what one document is in a .txt: `file`, `line`, or `blank` (blocks between blank lines).
-    """
+    """Anyone's own texts: .txt, .jsonl and .json, also .gz, .zst or inside .zip. Its options are described in corpus/settings.py."""
 
     name = "files"
     layouts = "a .txt, .jsonl or .json file, also .gz, .zst or zipped, or a folder of them"
@@ -179,49 +170,41 @@ class Files(Reader):
         self.title_fields = TITLE_FIELDS if title in ("auto", None) else (title,)
         self.split = split
 
-    def raws(self, tally: Tally) -> Iterator[Raw]:
-        for file in find(self.root, tally):
-            for raw in unzip(file, tally):
-                if suffix(raw.name) in (".txt", ".jsonl", ".json"):
-                    yield raw
-                else:
-                    tally.add("other kind of file", raw.name)
+    def is_data(self, name: str) -> bool:
+        return suffix(name) in (".txt", ".jsonl", ".json")
 
     def read(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[Document]:
         if suffix(raw.name) == ".txt":
             for number, text in self._texts(raw, tally, progress):
-                yield Document(text, "", self.name, f"{raw.place}:{number}")
+                yield Document(text, "", self.name, f"{raw.id}:{number}")
             return
         for number, record in records(raw, tally, progress):
-            place = f"{raw.place}:{number}"
+            id = f"{raw.id}:{number}"
             values = [record[field] for field in self.text_fields if record.get(field) is not None]
             text = next((value for value in values if _text(value).strip()), values[0] if values else None)
             if text is None:
                 wanted = " or ".join(self.text_fields)
-                tally.add("missing field", f"{place}: no {wanted} among {', '.join(map(str, record))}")
+                tally.add("missing field", f"{id}: no {wanted} among {', '.join(map(str, record))}")
             elif not isinstance(text, str | list):
-                tally.add("field is no text", f"{place}: {text!r:.80}")
+                tally.add("field is no text", f"{id}: {text!r:.80}")
             else:
                 title = next((title for field in self.title_fields if (title := _text(record.get(field))).strip()), "")
-                yield Document(_text(text), title, self.name, place)
+                yield Document(_text(text), title, self.name, id)
 
     def _texts(self, raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, str]]:
         """(number of its first line, text) of each document in a .txt."""
         block, first, length, broken = [], 1, 0, None
         try:
             for number, line in lines(raw, tally, progress):
-                if self.split == "line":
+                ends = self.split == "line" or (self.split == "blank" and not line.strip())
+                if block and (ends or length > TEXT_LIMIT):
+                    yield first, "\n".join(block)
+                    block, length = [], 0
+                if ends:
                     if line.strip():
                         yield number, line
                     continue
-                if (self.split == "blank" and not line.strip()) or length > TEXT_LIMIT:
-                    if block:
-                        yield first, "\n".join(block)
-                    block, length = [], 0
-                if not block:
-                    if self.split == "blank" and not line.strip():
-                        continue
-                    first = number
+                first = first if block else number
                 block.append(line)
                 length += len(line) + 1
         except BROKEN as error:

@@ -1,86 +1,48 @@
 """Bytes on disk -> lines, texts and JSON records: compression, archives, encodings. Streams; never a whole corpus in memory.
 
-Whatever is broken is counted in a Tally with its place, and left out.
+Whatever is broken is counted in a Tally with its file and line, and left out.
 """
 
 import codecs
 import io
 import json
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO
 
-import zstandard
-
 from cngpt import files
-from cngpt.corpus.document import Tally
+from cngpt.corpus.document import Progress, Tally
+from cngpt.corpus.readers.byte_streams import BROKEN, Decompressed, LinesBetween, Metered, decompressor
 
 PIECE = 4 << 20  # bytes decoded at a time
 LIMIT = 64 << 20  # bytes of one line, or characters of one JSON value; what is longer is broken
-BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError, RuntimeError, NotImplementedError)
-
-Progress = Callable[[float], None]  # told how many more bytes on disk have been read
-
-
-@dataclass(frozen=True, slots=True)
-class OnDisk:
-    """How to open a file; `open`s travel between processes."""
-
-    path: str
-
-    def __call__(self) -> IO[bytes]:
-        return files.open_read(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class InZip:
-    """How to open the member of a zip that its directory lists at `place`."""
-
-    archive: OnDisk
-    place: int
-
-    @property
-    def path(self) -> str:
-        return self.archive.path
-
-    def __call__(self) -> IO[bytes]:
-        archive = _archive(self.archive)
-        return archive.open(archive.infolist()[self.place])
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """How to open the lines of a file that begin from `start` on and before `end`."""
-
-    whole: OnDisk
-    start: int
-    end: int
-
-    @property
-    def path(self) -> str:
-        return self.whole.path
-
-    def __call__(self) -> IO[bytes]:
-        return _Lines(self.whole(), self.start, self.end)
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One file, or one member of a zip: `name` below the root (`a.zip/b.txt`), bytes on disk, how to open it."""
+    """One file, a member of a zip, or some lines of a file: `name` below the root (`a.zip/b.txt`), bytes on disk. Travels between
+    processes."""
 
     name: str
     size: int
-    open: OnDisk | InZip | Slice
+    path: str  # of the file, or of the zip
+    member: int | None = None  # its number in the zip's directory
+    lines: tuple[int, int] | None = None  # those that begin at the first byte or later, and before the second
     expansion: float = 1.0  # bytes that `open` gives for each byte on disk
-    part: str = ""  # which slice of the file
+
+    def open(self) -> IO[bytes]:
+        if self.member is not None:
+            archive = _archive(self.path)
+            return archive.open(archive.infolist()[self.member])
+        file = files.open_read(self.path)
+        return file if self.lines is None else LinesBetween(file, *self.lines)
 
     @property
-    def place(self) -> str:
-        """For the ids of its documents."""
-        return self.name + self.part
+    def id(self) -> str:
+        """How the ids of its documents begin."""
+        return self.name if self.lines is None else f"{self.name}@{self.lines[0]}"
 
     @property
     def content(self) -> float:
@@ -88,7 +50,7 @@ class Raw:
         return self.size * (4.0 if self.name.lower().endswith((".gz", ".zst")) else self.expansion)
 
 
-def find(root: str, tally: Tally) -> Iterator[Raw]:
+def files_below(root: str, tally: Tally) -> Iterator[Raw]:
     """Every file below `root`, zips not yet opened (see `unzip`), in sorted order."""
     base = root.rstrip("/")
     for path, size in files.listing(root):
@@ -96,49 +58,53 @@ def find(root: str, tally: Tally) -> Iterator[Raw]:
         if size < 0:
             tally.add("unreadable file", name)
         else:
-            yield Raw(name, size, OnDisk(path))
+            yield Raw(name, size, path)
+
+
+def is_zip(name: str) -> bool:
+    return name.lower().endswith(".zip")
 
 
 def unzip(raw: Raw, tally: Tally) -> Iterator[Raw]:
     """The members of a zip in sorted order, or the file itself when it is none."""
-    if not raw.name.lower().endswith(".zip"):
+    if not is_zip(raw.name):
         yield raw
         return
     try:
-        archive = _archive(raw.open)
+        archive = _archive(raw.path)
     except BROKEN as error:
         tally.add("broken archive", f"{raw.name}: {error}")
         return
-    members = [(_member_name(info), place, info) for place, info in enumerate(archive.infolist()) if not info.is_dir()]
-    for name, place, info in sorted(members, key=lambda member: member[0]):
+    members = [(_member_name(info), index, info) for index, info in enumerate(archive.infolist()) if not info.is_dir()]
+    for name, index, info in sorted(members, key=lambda member: member[0]):
         if not any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
             expansion = info.file_size / max(1, info.compress_size)
-            yield Raw(f"{raw.name}/{name}", info.compress_size, InZip(raw.open, place), expansion)
+            yield Raw(f"{raw.name}/{name}", info.compress_size, raw.path, member=index, expansion=expansion)
 
 
 @lru_cache(maxsize=2)  # its directory of 740,000 members is read once, not for each of them
-def _archive(opener: OnDisk) -> zipfile.ZipFile:
-    return zipfile.ZipFile(opener())
+def _archive(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(files.open_read(path))
 
 
-def forget() -> None:
-    """Closes the archives that are open, whose directories can be hundreds of megabytes; they are opened again when they are read."""
+def close_archives() -> None:
+    """Their directories can be hundreds of megabytes; an archive is opened again when it is read."""
     _archive.cache_clear()
 
 
 def sliced(raw: Raw, size: int) -> Iterator[Raw]:
     """Slices of about `size` bytes at line ends, where each line is a record of its own and nothing is compressed; else `raw`."""
-    if raw.size < 2 * size or not isinstance(raw.open, OnDisk) or suffix(raw.name) not in (".jsonl", ".json", ""):
+    if raw.size < 2 * size or raw.member is not None or suffix(raw.name) not in (".jsonl", ".json", ""):
         yield raw
         return
     with raw.open() as file:
-        compressed = _decompressor(file.read(4)) is not None
+        compressed = decompressor(file.read(4)) is not None
     if compressed or (suffix(raw.name) != ".jsonl" and not _is_json_lines(raw)):
         yield raw
         return
     for start in range(0, raw.size, size):
         end = min(start + size, raw.size)
-        yield Raw(raw.name, end - start, Slice(raw.open, start, end), part=f"@{start}")
+        yield Raw(raw.name, end - start, raw.path, lines=(start, end))
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
@@ -162,7 +128,7 @@ def stream(raw: Raw, progress: Progress) -> io.BufferedReader:
 
     (An error in the middle of `read` would take along all that this `read` had gathered.)
     """
-    return io.BufferedReader(_Decompressed(io.BufferedReader(_Metered(raw.open(), progress, raw.expansion), 1 << 18)), 1 << 20)
+    return io.BufferedReader(Decompressed(io.BufferedReader(Metered(raw.open(), progress, raw.expansion), 1 << 18)), 1 << 20)
 
 
 def check(file: io.BufferedReader) -> None:
@@ -220,14 +186,14 @@ def lines(raw: Raw, tally: Tally, progress: Progress) -> Iterator[tuple[int, str
             if encoding is None or piece.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 tally.add("bad encoding", f"{raw.name}: neither UTF-8 nor GB18030")
                 return
-        found = piece.split(b"\n")
-        if not found[-1]:
-            found.pop()
+        if not piece:
+            continue
+        piece = piece.removesuffix(b"\n")
         try:
             decoded = piece.decode(encoding or "ascii").split("\n")
         except UnicodeDecodeError:
-            decoded = [_decode(line, encoding) for line in found]
-        for line in decoded[: len(found)]:
+            decoded = [_decode(line, encoding) for line in piece.split(b"\n")]
+        for line in decoded:
             number += 1
             if line is None:
                 tally.add("bad encoding", f"{raw.name}:{number}")
@@ -316,111 +282,3 @@ def _next_value(text: str, at: int) -> int:
     while at < len(text) and text[at] in " \t\r\n,[]":
         at += 1
     return at
-
-
-class _Lines(io.RawIOBase):
-    """The whole lines of a file that begin at `start` or later and before `end`."""
-
-    def __init__(self, file: IO[bytes], start: int, end: int):
-        self._file, self._end, self._last = file, end, b""
-        if start:
-            file.seek(start - 1)
-            file.readline()  # the line that began before; nothing, where the one before ends just there
-        self._at = file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        if self._at < self._end:
-            data = self._file.read(min(len(buffer), self._end - self._at))
-        else:  # the rest of the line that began before the end
-            data = b"" if self._last in (b"", b"\n") else self._file.readline(len(buffer))
-        self._at, self._last = self._at + len(data), data[-1:]
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _Metered(io.RawIOBase):
-    """Tells `progress` how far the reading has come, in bytes on disk."""
-
-    def __init__(self, file: IO[bytes], progress: Progress, expansion: float):
-        self._file, self._progress, self._expansion = file, progress, max(expansion, 1e-9)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self._progress(len(data) / self._expansion)
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _Decompressed(io.RawIOBase):
-    """What is in the frames of zstd or gzip, one after another, known by their first bytes, not by the name; else the bytes as
-    they are. An error while reading is kept in `broken`, and ends the file.
-    """
-
-    def __init__(self, file: io.BufferedReader):
-        self._file, self._begin, self._frame = file, None, None
-        self._ready, self._rest = b"", b""
-        self._opened, self.broken = False, None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        try:
-            while not self._ready:
-                if self.broken is not None or not self._read_more():
-                    return 0
-        except BROKEN as error:
-            self.broken = error
-            return 0
-        size = min(len(buffer), len(self._ready))
-        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
-        return size
-
-    def _read_more(self) -> bool:
-        """False at the end."""
-        if not self._opened:
-            self._begin, self._opened = _decompressor(self._file.peek(4)), True
-        if self._begin is None:
-            self._ready = self._file.read1(1 << 18)
-            return bool(self._ready)
-        # small pieces, and a frame at a time: where the data are damaged, all that came of the same call is lost
-        data, self._rest = self._rest or self._file.read1(1 << 13), b""
-        if self._frame is None:
-            data = data.lstrip(b"\0")  # gzip files may be padded
-            self._frame = self._begin() if data else None
-        elif not data:
-            raise EOFError("the compressed data end too early")
-        if self._frame is None:
-            return bool(self._file.peek(1))
-        self._ready = self._frame.decompress(data)
-        if self._frame.eof:
-            self._rest, self._frame = self._frame.unused_data, None
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _decompressor(magic: bytes) -> Callable | None:
-    """Neither gzip.GzipFile nor zstandard's own reader will do: an error takes along what they have gathered, and the latter
-    does not tell a file that was cut off from one that ended."""
-    if magic[:2] == b"\x1f\x8b":
-        return lambda: zlib.decompressobj(wbits=31)
-    if magic[:4] == b"\x28\xb5\x2f\xfd":
-        return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-    return None

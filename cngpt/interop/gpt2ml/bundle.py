@@ -12,23 +12,23 @@ import math
 import mmap
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from google_crc32c import value as crc32c
 
 from cngpt.errors import UserError, nearest
-from cngpt.interop.gpt2ml import table
-from cngpt.interop.gpt2ml.find import AGAIN, DATA_FILE, V1, beside, data_files, find, is_v1, mistaken, refuse_remote
-from cngpt.interop.gpt2ml.wire import BYTES, FIXED32, VARINT, WireError, crc32c, explained, last, message, unmasked
+from cngpt.interop.gpt2ml import find, table
+from cngpt.interop.gpt2ml.find import AGAIN
+from cngpt.interop.gpt2ml.wire import BYTES, FIXED32, VARINT, WireError, explained, last, message, unmasked
 
-DTYPES = {  # by DataType of types.proto
-    number: np.dtype(name)
-    for number, name in {
-        1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2", 22: "<u4", 23: "<u8",
-    }.items()
-}  # fmt: skip
+# by DataType of types.proto
+NAMES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2", 22: "<u4", 23: "<u8"}
+DTYPES = {number: np.dtype(name) for number, name in NAMES.items()}
 OTHER_DTYPES = {7: "string", 8: "complex64", 14: "bfloat16", 18: "complex128", 20: "resource", 21: "variant"}
+IN_SLICES = "in slices (a partitioner), which are not supported: load it in TensorFlow and save it whole"
 LAST_SHARD = 99999  # the names of data files have five digits
 
 # Fields of messages and their wire types
@@ -36,8 +36,8 @@ HEADER = {1: VARINT, 2: VARINT, 3: BYTES}  # BundleHeaderProto: num_shards, endi
 VERSION = {1: VARINT, 2: VARINT, 3: VARINT}  # VersionDef: producer, min_consumer, bad_consumers
 # BundleEntryProto: dtype, shape, shard_id, offset, size, crc32c, slices
 ENTRY = {1: VARINT, 2: BYTES, 3: VARINT, 4: VARINT, 5: VARINT, 6: FIXED32, 7: BYTES}
-SHAPE = {2: BYTES, 3: VARINT}  # TensorShapeProto: dim, unknown_rank
-DIM = {1: VARINT, 2: BYTES}  # TensorShapeProto.Dim: size, name
+# TensorShapeProto: dim, unknown_rank; TensorShapeProto.Dim: size, name
+SHAPE, DIM = {2: BYTES, 3: VARINT}, {1: VARINT, 2: BYTES}
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,15 @@ class Entry:
     checksum: int | None  # CRC32C of the bytes; None: not known
 
 
-class Bundle:
-    """A checkpoint that is open for reading; use it in `with`, or `close` it.
+class Bundle(AbstractContextManager):
+    """A checkpoint that is open for reading; to be used in `with`.
 
     `entries`: name -> Entry in the order of names. `files`: the data files, which are mapped, not read; each has exactly the
     bytes that its entries need. All that can go wrong is a UserError: one line with the file and the remedy.
     """
 
     def __init__(self, entries: Iterable[Entry], files: list[Path]):
-        self.entries = {entry.name: entry for entry in entries}
-        self.files = files
+        self.entries, self.files = {entry.name: entry for entry in entries}, files
         sizes = [0] * len(files)
         for entry in self.entries.values():
             sizes[entry.shard] += entry.size
@@ -75,18 +74,18 @@ class Bundle:
         - the prefix of its files (".../model.ckpt-5"), its .index file, or a .data file with the .index beside it
         - a folder with one checkpoint, or with a file `checkpoint` that names the newest; that file itself
         """
-        prefix, given = find(path)
-        index = beside(prefix, ".index")
+        prefix, given_file = find.find_checkpoint(path)
+        index = find.index_of(prefix)
         shards, entries = read_index(index)
-        files = [beside(prefix, f".data-{n:05d}-of-{shards:05d}") for n in range(shards)]
-        needs = f"{index.name} needs {shards} data file{'s' if shards > 1 else ''}"
+        files = [Path(f"{prefix}.data-{n:05d}-of-{shards:05d}") for n in range(shards)]
+        needed = f"{index.name} needs {shards} data file{'s' if shards > 1 else ''}"
         with explained(index):
-            here = data_files(prefix)
-        if given and given not in files:
-            raise UserError(f"{given} is of another checkpoint than {index.name}: {needs}; copy them together again")
-        if missing := {file.name for file in files} - set(here):
-            there = f" and there is {', '.join(here[:3])}" if here else ""
-            raise UserError(f"{index.parent / min(missing)} is missing: {needs}{there}; copy it beside")
+            present = find.data_files(prefix)
+        if given_file and given_file not in files:
+            raise UserError(f"{given_file} is of another checkpoint than {index.name}: {needed}; copy them together again")
+        if missing := {file.name for file in files} - set(present):
+            others = f" and there is {', '.join(present[:3])}" if present else ""
+            raise UserError(f"{index.parent / min(missing)} is missing: {needed}{others}; copy it beside")
         return cls(entries, files)
 
     @classmethod
@@ -96,20 +95,14 @@ class Bundle:
         They lie end to end, sorted by the bytes of their names, as tf.train.Saver writes them. The size of the file must agree;
         without an index there are no checksums. A name that comes twice and a type that no checkpoint has raise ValueError.
         """
-        refuse_remote(data)
-        data = Path(data)
-        match = DATA_FILE.fullmatch(data.name)
-        if match and int(match[3]) != 1:
-            raise UserError(
-                f"{data} is one of {int(match[3])} data files, which cannot be read without the .index: copy that too"
-            )
-        return cls(layout(variables), [data])
+        find.refuse_one_of_several(data)
+        return cls(layout(variables), [Path(data)])
 
     def read(self, name: str) -> np.ndarray:
         """The tensor, read-only, compared with its checksum: a view on the mapped file, or a copy where it lies unaligned.
 
         Pages of tensors read before go back to the system, so that reading one after another takes the memory of the largest.
-        Views still in use stay valid, also after `close`.
+        Views still in use stay valid, also after the `with`: a map of a file ends when the last view on it does.
         """
         if name not in self.entries:
             raise UserError(f"{self.files[0]} holds no tensor {name!r}.{nearest(name, self.entries)}")
@@ -118,7 +111,8 @@ class Bundle:
         data = np.empty(0, np.uint8)
         if mapped is not None:
             with explained(file):
-                if mapped.size() != len(mapped):  # touching what is no more would end the process
+                # touching bytes that were cut off would end the process
+                if mapped.size() != len(mapped):
                     raise UserError(f"{file} changed while it was read: {AGAIN}")
             if hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
@@ -131,15 +125,8 @@ class Bundle:
         tensor.flags.writeable = False
         return tensor
 
-    def close(self) -> None:
-        """Lets go of the files."""
-        self._maps.clear()  # a map ends when the last view on it does
-
-    def __enter__(self) -> "Bundle":
-        return self
-
     def __exit__(self, *_) -> None:
-        self.close()
+        self._maps.clear()
 
 
 def read_index(path: str | Path) -> tuple[int, list[Entry]]:
@@ -147,14 +134,15 @@ def read_index(path: str | Path) -> tuple[int, list[Entry]]:
 
     Names ascend strictly, sizes are those of type and shape, and in each data file the tensors lie end to end: else UserError.
     """
-    refuse_remote(path)
+    find.refuse_remote(path)
     shards, entries = 0, []
     try:
         for key, value in _pairs(Path(path)):
             if key == b"":
                 shards = _shards(path, value)
-            elif key.startswith(b"\0"):  # so begin the keys of slices
-                raise _in_slices(path, "variables")
+            # the keys of slices
+            elif key.startswith(b"\0"):
+                raise UserError(f"{path} has variables {IN_SLICES}")
             else:
                 entries.append(_entry(path, key, value))
         _check_layout(shards, entries)
@@ -175,16 +163,15 @@ def layout(variables: Iterable[tuple[str, tuple[int, ...], str]]) -> list[Entry]
     return entries
 
 
-def _map(file: Path, size: int) -> mmap.mmap | None:
-    """The data file, which must have `size` bytes; None where that is 0, for nothing cannot be mapped."""
-    with explained(file), open(file, "rb") as opened:
-        has = os.fstat(opened.fileno()).st_size
-        if has == size:
-            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else None
-        if what := mistaken(file):
-            raise UserError(f"{file} is {what}")
-        why = "it is cut off" if has < size else "it is of another checkpoint or was copied wrongly"
-        raise UserError(f"{file} has {has:,} bytes, and its tensors need {size:,}: {why}; {AGAIN}")
+def _map(path: Path, size: int) -> mmap.mmap | None:
+    """The data file, which must have `size` bytes; None where that is 0, as an empty file cannot be mapped."""
+    with explained(path), open(path, "rb") as file:
+        actual = os.fstat(file.fileno()).st_size
+        if actual == size:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
+        find.refuse_mistaken(path)
+        reason = "it is cut off" if actual < size else "it is of another checkpoint or was copied wrongly"
+        raise UserError(f"{path} has {actual:,} bytes, and its tensors need {size:,}: {reason}; {AGAIN}")
 
 
 def _pairs(path: Path) -> Iterator[tuple[bytes, bytes]]:
@@ -192,21 +179,21 @@ def _pairs(path: Path) -> Iterator[tuple[bytes, bytes]]:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - len(table.MAGIC)))
         if file.read() != table.MAGIC:
-            what = mistaken(path)
-            raise UserError(f"{path} is {what}" if what else f"{path} is cut off or no index: {AGAIN}")
+            find.refuse_mistaken(path)
+            raise UserError(f"{path} is cut off or no index: {AGAIN}")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield from table.pairs(data)
 
 
 def _shards(path, header: bytes) -> int:
     """The number of data files, of a BundleHeaderProto that promises what is read here."""
-    if is_v1(header):
-        raise UserError(f"{path} is {V1}")
-    found = message(header, HEADER)
-    shards = last(found[1])
-    if last(found[2]):
+    if find.is_v1(header):
+        raise UserError(f"{path} is {find.V1}")
+    fields = message(header, HEADER)
+    shards = last(fields[1])
+    if last(fields[2]):
         raise UserError(f"{path} is of a big-endian machine: load it in TensorFlow there and save it on a little-endian one")
-    if any(last(message(version, VERSION)[2]) > 1 for version in found[3]):
+    if any(last(message(version, VERSION)[2]) > 1 for version in fields[3]):
         raise UserError(f"{path} is of a newer format than this program reads: save it with TensorFlow 1.15")
     if not 0 < shards <= LAST_SHARD:
         raise WireError(f"it claims {shards} data files")
@@ -219,28 +206,23 @@ def _entry(path, key: bytes, value: bytes) -> Entry:
         name = key.decode()
     except UnicodeDecodeError:
         raise WireError(f"the name {key!r} is not UTF-8") from None
-    found = message(value, ENTRY)
-    number, shard, offset, size, checksum = (last(found[field]) for field in (1, 3, 4, 5, 6))
-    shape = tuple(n for dims in found[2] for n in _shape(dims))
-    if found[7]:
-        raise _in_slices(path, f"the variable {name!r}")
+    fields = message(value, ENTRY)
+    number, shard, offset, size, checksum = (last(fields[field]) for field in (1, 3, 4, 5, 6))
+    shapes = [message(proto, SHAPE) for proto in fields[2]]
+    if any(last(shape[3]) for shape in shapes):
+        raise WireError("a tensor has no definite shape")
+    shape = tuple(last(message(dim, DIM)[1]) for shape in shapes for dim in shape[2])
+    if fields[7]:
+        raise UserError(f"{path} has the variable {name!r} {IN_SLICES}")
     if number not in DTYPES:
-        what = OTHER_DTYPES.get(number, "unknown")
-        raise UserError(f"{path}: tensor {name!r} has the type {what} ({number}), which is not supported: save the weights alone")
-    if len(shape) > 32 or math.prod(max(n, 1) for n in shape) >= 1 << 60:  # more than NumPy allows
+        kind = OTHER_DTYPES.get(number, "unknown")
+        raise UserError(f"{path}: tensor {name!r} has the type {kind} ({number}), which is not supported: save the weights alone")
+    # NumPy allows no more
+    if len(shape) > 32 or math.prod(max(n, 1) for n in shape) >= 1 << 60:
         raise WireError(f"tensor {name!r} has an impossible shape")
     if size != math.prod(shape) * DTYPES[number].itemsize:
         raise WireError(f"tensor {name!r} has {size} bytes, which is not {DTYPES[number]} of shape {shape}")
     return Entry(name, DTYPES[number], shape, shard, offset, size, unmasked(checksum))
-
-
-def _shape(proto: bytes) -> Iterator[int]:
-    """The sizes of a TensorShapeProto."""
-    found = message(proto, SHAPE)
-    if last(found[3]):
-        raise WireError("a tensor has no definite shape")
-    for dim in found[2]:
-        yield last(message(dim, DIM)[1])
 
 
 def _check_layout(shards: int, entries: list[Entry]) -> None:
@@ -252,12 +234,6 @@ def _check_layout(shards: int, entries: list[Entry]) -> None:
         if entry.shard >= shards:
             raise WireError(f"tensor {entry.name!r} is in data file {entry.shard} (from 0) of {shards}")
         if entry.offset != end[entry.shard]:
-            how = "overlaps another" if entry.offset < end[entry.shard] else "leaves a gap before it"
-            raise WireError(f"tensor {entry.name!r} {how}")
+            problem = "overlaps another" if entry.offset < end[entry.shard] else "leaves a gap before it"
+            raise WireError(f"tensor {entry.name!r} {problem}")
         end[entry.shard] += entry.size
-
-
-def _in_slices(path, what: str) -> UserError:
-    return UserError(
-        f"{path} has {what} in slices (a partitioner), which are not supported: load it in TensorFlow and save it whole"
-    )

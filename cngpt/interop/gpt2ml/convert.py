@@ -2,27 +2,33 @@
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cngpt import files, store
-from cngpt.bar import Bar
-from cngpt.errors import ConfigError, UserError
-from cngpt.interop.gpt2ml import mapping, unindexed
+from cngpt import checkpoints, files, runs
+from cngpt.checkpoints.load import with_padding
+from cngpt.checkpoints.model_directory import write as write_model
+from cngpt.interop.gpt2ml import mapping, sizes
 from cngpt.interop.gpt2ml.bundle import Bundle
+from cngpt.interop.gpt2ml.unindexed import check_numbers, find_data_file, open_data_file
 from cngpt.interop.gpt2ml.vocabulary import doubts, tokenizer_for
-from cngpt.model import Shape
+from cngpt.model.shape import EMBEDDING, Shape
+from cngpt.model.shape import tensors as tensors_of
+from cngpt.progress import Bar
 from cngpt.tokens import Tokenizer
+from cngpt.training.schedule import Gpt2ml
+from cngpt.training.settings import Gpt2mlAdafactor
 
-RELEASES = {  # sha256 of the .data file, from the seed's README
+# sha256 of the .data file, from the seed's README
+RELEASES = {
     "4a6e5124df8db7ac2bdd902e6191b807a6983a7f5d09fb10ce011f9a073b183e": "gpt2-ml's 15 GB release",
     "e698cc97a7f5f706f84f58bb469d614e51d3c0ce5f9ab9bf77e01e3fcb41d482": "gpt2-ml's 30 GB release",
 }
-OPTIMIZER = {"name": "gpt2ml_adafactor", "lr": 1e-4, "weight_decay": 0.01, "beta2": 0.999, "clip_update": 1.0}
-SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")  # of its JSON
-SCHEDULE = {"name": "gpt2ml", "warmup_steps": 10_000, "total_steps": 800_000}
+OPTIMIZER = Gpt2mlAdafactor(lr=1e-4, weight_decay=0.01)
+SCHEDULE = Gpt2ml(warmup_steps=10_000, total_steps=800_000)
 ALIGNED = 64  # bytes
 
 
@@ -43,106 +49,83 @@ def convert(
     Returns what is worth knowing, a line each. Every checksum is compared. Raises UserError or ConfigError, and then `out` is as
     it was; what `overwrite` replaces is a folder as this writes it.
     """
-    out, alone = Path(out), unindexed.find(Path(path))
-    sizes = _json(config, alone is not None) if config else None
-    bundle = unindexed.open(alone, sizes, vocab) if alone else Bundle.open(path)
-    try:
-        where = str(alone or path)
-        shapes = {name: entry.shape for name, entry in bundle.entries.items()}
-        shape = mapping.shape_of(shapes, sizes, where)
-        _check_names(bundle, shape, optimizer, where)
-        weights = sum(entry.size for entry in bundle.entries.values())
-        kind = (_is_converted_run, "converted run") if optimizer else (store.is_model_directory, "model directory")
-        given = [path, *bundle.files, *(file for file in (vocab, config) if file and Path(file).exists())]
-        files.check_out(out, overwrite, *kind, given, weights * (1 + optimizer))
+    out, lone = Path(out), find_data_file(Path(path))
+    settings = sizes.read_config(config, complete=lone is not None) if config else None
+    with open_data_file(lone, settings, vocab) if lone else Bundle.open(path) as bundle:
+        entries, source = bundle.entries, str(lone or path)
+        shape = sizes.shape_of({name: entry.shape for name, entry in entries.items()}, settings, source)
+        sizes.check_variables(entries, shape, optimizer, source)
+        kind = (_is_converted_run, "converted run") if optimizer else (checkpoints.is_model_directory, "model directory")
+        sources = [path, *bundle.files, *(file for file in (vocab, config) if file and Path(file).exists())]
+        files.check_out(out, overwrite, *kind, sources, sum(entry.size for entry in entries.values()) * (1 + optimizer))
         tokenizer = tokenizer_for(vocab, shape.vocab_size, eos)
-        step = int(bundle.read(mapping.STEP)) if mapping.STEP in bundle.entries else None
+        step = int(bundle.read(mapping.STEP)) if mapping.STEP in entries else None
         release, digests = _origin(bundle)
-        notes = [_about(shape, step, tokenizer), *digests, *doubts(tokenizer)]
-        doubtful = alone is not None and not release
+        notes = [_summary(shape, step, tokenizer), *digests, *doubts(tokenizer)]
+        doubtful = lone is not None and not release
         if doubtful:
-            notes.append(f"warning: {alone.name} has no .index, whose checksums would show a damage; its size alone is right")
-        names = {*mapping.variables(shape, slots=optimizer)} & {*bundle.entries}
-        for name in bundle.entries.keys() - names:  # not converted, but a damage there may not be the only one
+            notes.append(f"warning: {lone.name} has no .index, whose checksums would show a damage; its size alone is right")
+        names = mapping.variables(shape, slots=optimizer).keys() & entries.keys()
+        # not converted, but a damage there may not be the only one
+        for name in entries.keys() - names:
             bundle.read(name)
-        with Bar(sum(bundle.entries[name].size for name in names), title="converting") as bar:
+        with Bar(sum(entries[name].size for name in names), title="converting") as bar:
 
             def read(name: str) -> np.ndarray:
                 array = bundle.read(name)
                 if doubtful:
-                    unindexed.check(name, array, alone)
+                    check_numbers(name, array, lone)
                 bar(array.nbytes)
                 return array
 
             if optimizer:
-                _training_checkpoint(out, shape, tokenizer, read, int(step), overwrite)
+                _write_run(out, shape, tokenizer, read, step, overwrite)
             else:
-                sizes = {name: (torch.float32, size) for name, size in mapping.parameters(shape).items()}
-                weights = (torch.from_numpy(_writable(array)) for _, array in mapping.tensors(shape, read))
-                store.write(out, shape.as_dict(), sizes, weights, tokenizer, overwrite=overwrite, step=step)
+                types = {name: (torch.float32, size) for name, size in tensors_of(shape, padding=False).items()}
+                weights = (_tensor(array) for _, array in mapping.tensors(shape, read))
+                write_model(out, shape.as_dict(), types, weights, tokenizer, overwrite=overwrite, step=step)
         return notes
-    finally:
-        bundle.close()
 
 
-def _training_checkpoint(out: Path, shape: Shape, tokenizer: Tokenizer, read, step: int, overwrite: bool) -> None:
-    """`out`/checkpoints/step_<step>.ckpt. The weights wait in a file on the way, mapped, so that memory never holds them all."""
+def _write_run(out: Path, shape: Shape, tokenizer: Tokenizer, read: Callable[[str], np.ndarray], step: int, overwrite: bool):
+    """`out`/checkpoints/step_<step>.ckpt. The weights go through a temporary file, mapped, so that memory never holds them all."""
     from cngpt.training.assemble import assemble
 
-    about = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": {}}
-    about["training"] = {"optim.name": OPTIMIZER["name"]}
-    with files.atomic_folder(out, overwrite) as new, tempfile.TemporaryFile(dir=new.parent) as waiting:
-        places = {}
+    metadata = {"shape": shape.as_dict(), "tokenizer": tokenizer.to_json(), "generation": {}}
+    metadata["training"] = {"optim.name": OPTIMIZER.name}
+
+    def slots(name: str) -> dict[str, torch.Tensor]:
+        return {key: torch.from_numpy(array.copy()) for key, array in mapping.slots(name, read).items()}
+
+    with files.atomic_folder(out, overwrite) as new, tempfile.TemporaryFile(dir=new.parent) as buffer:
+        positions = {}
         for name, array in mapping.tensors(shape, read):
-            if name == store.EMBEDDING:
-                array = store.padded(torch.from_numpy(_writable(array))).numpy()
-            waiting.seek(-waiting.tell() % ALIGNED, 1)
-            places[name] = (waiting.tell(), array.shape)
-            waiting.write(array.data)
-        waiting.flush()
+            if name == EMBEDDING:
+                array = with_padding(_tensor(array)).numpy()
+            buffer.seek(-buffer.tell() % ALIGNED, 1)
+            positions[name] = (buffer.tell(), array.shape)
+            buffer.write(array.data)
+        buffer.flush()
         weights = {
-            name: torch.from_numpy(np.memmap(waiting, np.float32, mode="c", offset=offset, shape=size))
-            for name, (offset, size) in places.items()
+            name: torch.from_numpy(np.memmap(buffer, np.float32, mode="c", offset=offset, shape=size))
+            for name, (offset, size) in positions.items()
         }
-
-        def slots(name: str) -> dict[str, torch.Tensor]:
-            return {key: torch.from_numpy(array.copy()) for key, array in mapping.slots(name, read).items()}
-
-        checkpoint = assemble(shape, weights, slots, OPTIMIZER, SCHEDULE, step, about)
-        (new / "checkpoints").mkdir()
-        with open(new / "checkpoints" / f"step_{step:08d}.ckpt", "wb") as file:  # by its path, torch hides what the system says
+        checkpoint = assemble(shape, weights, slots, OPTIMIZER, SCHEDULE, step, metadata)
+        run = runs.Run(new)
+        run.checkpoints.mkdir()
+        # given a path instead, torch hides what the system says
+        with open(run.checkpoint(step), "wb") as file:
             torch.save(checkpoint, file)
 
 
 def _is_converted_run(folder: Path) -> bool:
-    """Whether a folder holds what `_training_checkpoint` wrote, and nothing that was trained or put there since."""
-    inside = [path.relative_to(folder) for path in folder.rglob("*")]
-    checkpoints = [path for path in inside if path.match("checkpoints/step_*.ckpt") and len(path.parts) == 2]
-    return len(checkpoints) == 1 and {*inside} == {Path("checkpoints"), *checkpoints}
+    """Whether a folder holds what `_write_run` wrote, and nothing that was trained or put there since."""
+    run = runs.Run(folder)
+    written = run.all_checkpoints()
+    return len(written) == 1 and {*folder.rglob("*")} == {run.checkpoints, *written}
 
 
-def _check_names(bundle: Bundle, shape: Shape, optimizer: bool, where: str) -> None:
-    if left := mapping.surplus(bundle.entries, shape):
-        raise UserError(
-            f"{where}: {left[0]}{f' and {len(left) - 1} more' if len(left) > 1 else ''} belong to no model of gpt2-ml"
-        )
-    for name, entry in bundle.entries.items():
-        want = np.dtype(np.int64 if name == mapping.STEP else np.float32)
-        if entry.dtype != want:
-            raise UserError(f"{where}: {name} is {entry.dtype}, and gpt2-ml wrote {want}; save it so")
-    wanted = mapping.variables(shape)
-    for name, entry in bundle.entries.items():
-        if entry.shape != wanted[name]:
-            raise UserError(
-                f"{where}: {name} is {list(entry.shape)}, and belongs to a tensor for which it would be {list(wanted[name])}"
-            )
-    if optimizer and (missing := sorted(wanted.keys() - bundle.entries.keys())):
-        raise ConfigError(
-            f"optimizer=true: {where} holds no state of the optimizer ({missing[0]} is missing); leave it out for a model directory"
-        )
-
-
-def _about(shape: Shape, step: int | None, tokenizer: Tokenizer) -> str:
+def _summary(shape: Shape, step: int | None, tokenizer: Tokenizer) -> str:
     trained = "" if step is None else f", step {step:,}"
     end = tokenizer.token(tokenizer.eos_id)
     return (
@@ -153,7 +136,7 @@ def _about(shape: Shape, step: int | None, tokenizer: Tokenizer) -> str:
 
 def _origin(bundle: Bundle) -> tuple[str | None, list[str]]:
     """(which release it is, if it is one; the sha256 of each data file in words)."""
-    release, said = None, []
+    release, lines = None, []
     for data in bundle.files:
         digest = hashlib.sha256()
         with Bar(data.stat().st_size, title="sha256") as bar, open(data, "rb") as file:
@@ -162,30 +145,10 @@ def _origin(bundle: Bundle) -> tuple[str | None, list[str]]:
                 bar(len(block))
         known = RELEASES.get(digest.hexdigest())
         release = known or release
-        said.append(f"sha256 {digest.hexdigest()}: {known or 'neither of the two releases of gpt2-ml'}")
-    return release, said
+        lines.append(f"sha256 {digest.hexdigest()}: {known or 'neither of the two releases of gpt2-ml'}")
+    return release, lines
 
 
-def _json(path: str | Path, alone: bool) -> dict:
-    """The seed's JSON. `alone`: nothing else tells the sizes, so that it has to name all of them."""
-    try:
-        sizes = files.read_object(path, "give the JSON of the seed's configs/, such as mega.json")
-    except UserError as error:
-        raise ConfigError(f"config={error}") from None
-    needed = SIZES if alone else ("hidden_size", "num_hidden_layers")
-    if missing := [key for key in needed if key not in sizes]:
-        raise ConfigError(
-            f"config={path}: has no {' and no '.join(missing)}; give the JSON of the seed's configs/, such as mega.json"
-        )
-    for key in mapping.CONFIG_KEYS.keys() & sizes.keys():
-        value, whole = sizes[key], key in SIZES
-        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-        if not (number and (1 <= value < 1 << 31 if whole else 0 <= value <= 1)):
-            must = "a whole number from 1" if whole else "a number from 0 to 1"
-            raise ConfigError(f"config={path}: {key}={value} must be {must}; give the JSON that it was trained with")
-    return sizes
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
+def _tensor(array: np.ndarray) -> torch.Tensor:
     """torch warns of arrays that it could not write into."""
-    return array if array.flags.writeable else array.copy()
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

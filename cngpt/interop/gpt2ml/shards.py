@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from cngpt import files
-from cngpt.bar import Bar
 from cngpt.corpus.prepare import REPORT
 from cngpt.corpus.split import Split
 from cngpt.errors import UserError
 from cngpt.interop.gpt2ml import tfrecord
 from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
+from cngpt.progress import Bar
 from cngpt.tokens.shards import SHARD_BYTES
 
 
@@ -33,19 +33,19 @@ def convert(
     vocab, eos: as for a model (see tokenizer_for), so that the shards go with a model converted alike. Returns the report that is
     also written. Raises UserError for what is missing or damaged, with the file and the record; then `out` is as it was.
     """
-    found = _files(Path(path))
-    files.check_out(out, overwrite, lambda folder: (folder / REPORT).is_file(), "folder of shards", sources=found)
+    records = _records(Path(path))
+    files.check_out(out, overwrite, lambda folder: (folder / REPORT).is_file(), "folder of shards", sources=records)
     tokenizer = tokenizer_for(vocab, None, eos)
-    lengths = np.array(
-        [len(tokenizer.token(id).removeprefix("##")) if id in tokenizer else 0 for id in range(tokenizer.vocab_size)]
-    )
-    counts = {"records": 0, "empty": 0, "full": 0}  # full: the seed put at most one id less than the row holds
+    tokens = (tokenizer.token(id) if id in tokenizer else "" for id in range(tokenizer.vocab_size))
+    lengths = np.array([len(token.removeprefix("##")) for token in tokens])
+    # full: the seed put at most one id less than the row holds
+    counts = {"records": 0, "empty": 0, "full": 0}
     with (
         files.atomic_folder(out, overwrite) as new,
-        Bar(sum(file.stat().st_size for file in found), title="converting") as bar,
+        Bar(sum(file.stat().st_size for file in records), title="converting") as bar,
         Split(new, tokenizer, valid_fraction, shard_bytes) as split,
     ):
-        for file in found:
+        for file in records:
             for n, row in enumerate(tfrecord.rows(file), 1):
                 filled = np.flatnonzero(row != tokenizer.pad_id)
                 ids = row[: filled[-1] + 1] if len(filled) else row[:0]
@@ -54,9 +54,9 @@ def convert(
                     counts["empty"] += 1
                     continue
                 counts["full"] += len(ids) >= len(row) - 1
-                if ids.min() < 0 or ids.max() >= tokenizer.vocab_size:
+                if (unknown := ids[(ids < 0) | (ids >= tokenizer.vocab_size)]).size:
                     raise UserError(
-                        f"{file}: record {n} has the id {ids.min() if ids.min() < 0 else ids.max()}, and {tokenizer.name} has {tokenizer.vocab_size:,} entries:"
+                        f"{file}: record {n} has the id {unknown[0]}, and {tokenizer.name} has {tokenizer.vocab_size:,} entries:"
                         " vocab=<the vocab.txt that it was made with>"
                     )
                 digest = hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=8).digest()
@@ -64,17 +64,17 @@ def convert(
                 bar(row.nbytes / 4)
         if counts["records"] == counts["empty"]:
             raise UserError(f"{path}: {counts['records']} records, and none of them holds a text")
-        report = {"files": [str(file) for file in found], "tokenizer": tokenizer.name, **counts}
+        report = {"files": [str(file) for file in records], "tokenizer": tokenizer.name, **counts}
         report |= split.close({"settings": {"from": "gpt2ml_tfrecord"}})
         files.write_text(new / "tokenizer.json", tokenizer.to_json())
         files.write_json(new / REPORT, report)
     return report
 
 
-def _files(path: Path) -> list[Path]:
+def _records(path: Path) -> list[Path]:
     if not path.exists():
         raise UserError(f"path={path}: there is no such file or folder; give a .tfrecord file, or a folder of them")
-    found = sorted(file for file in path.rglob("*.tfrecord*") if file.is_file()) if path.is_dir() else [path]
-    if not found:
+    records = sorted(file for file in path.rglob("*.tfrecord*") if file.is_file()) if path.is_dir() else [path]
+    if not records:
         raise UserError(f"path={path}: holds no *.tfrecord")
-    return found
+    return records

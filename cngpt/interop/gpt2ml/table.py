@@ -14,13 +14,15 @@ import struct
 from collections.abc import Iterator
 
 import cramjam
+from google_crc32c import value as crc32c
 
-from cngpt.interop.gpt2ml.wire import WireError, crc32c, unmasked, varint
+from cngpt.interop.gpt2ml.wire import WireError, unmasked, varint
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 FOOTER = 48  # bytes
 TRAILER = 5  # bytes after a block's contents
-SNAPPY_RATIO = 64  # a copy of 64 bytes takes three; what claims more would only fill the memory
+# a copy of 64 bytes takes three; a block that claims more would only fill the memory
+SNAPPY_RATIO = 64
 
 
 def pairs(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
@@ -51,7 +53,8 @@ def pairs(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
             yield key, value
         if last is None or separator < last:
             raise WireError("its keys are out of order")
-        last = separator  # below all keys of the next block
+        # below all keys of the next block
+        last = separator
     if end != meta:
         raise WireError("its blocks do not lie end to end")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from google_crc32c import value as crc32c
 
 from cngpt.errors import UserError
 from cngpt.files import open_read
-from cngpt.interop.gpt2ml.wire import BYTES, VARINT, WireError, crc32c, explained, fields, message, unmasked, varints
+from cngpt.interop.gpt2ml.wire import BYTES, VARINT, WireError, explained, fields, message, unmasked, varints
 
 FEATURE = "input_ids"
 GZIP = b"\x1f\x8b\x08"
@@ -32,11 +33,10 @@ def rows(path: str | Path) -> Iterator[np.ndarray]:
     """
     with explained(path), open_read(path) as file:
         number, head = 1, file.read(HEAD)
-        if head.startswith(GZIP) and not _is_head(head):  # a plain record of 559,903 bytes begins like gzip, too
-            file.seek(0)
+        file.seek(0)
+        # a plain record of 559,903 bytes begins like gzip, too
+        if head.startswith(GZIP) and not _is_head(head):
             file = gzip.GzipFile(fileobj=file)
-        else:
-            file.seek(0)
         try:
             while (record := _record(file)) is not None:
                 yield _ids(record)
@@ -80,17 +80,19 @@ def _record(file: IO[bytes]) -> bytes | None:
 
 def _ids(record: bytes) -> np.ndarray:
     """`input_ids` of a tf.train.Example."""
-    found = {}
-    for features in message(record, {1: BYTES})[1]:  # Example.features
-        for pair in message(features, {1: BYTES})[1]:  # Features.feature, a map
+    features = {}
+    # Example.features, and Features.feature, a map
+    for map_ in message(record, {1: BYTES})[1]:
+        for pair in message(map_, {1: BYTES})[1]:
             pair = message(pair, {1: BYTES, 2: BYTES})
             name = b"".join(pair[1][-1:]).decode(errors="replace")
-            if name in found:
+            if name in features:
                 raise WireError(f"it has the feature {name!r} twice")
-            found[name] = b"".join(pair[2])
-    if FEATURE not in found:
-        raise _NoIds(f"has no feature {FEATURE!r}, only {', '.join(map(repr, sorted(found))) or 'nothing'}")
-    feature = message(found[FEATURE], {1: BYTES, 2: BYTES, 3: BYTES})  # bytes_list, float_list, int64_list
+            features[name] = b"".join(pair[2])
+    if FEATURE not in features:
+        raise _NoIds(f"has no feature {FEATURE!r}, only {', '.join(map(repr, sorted(features))) or 'nothing'}")
+    # bytes_list, float_list, int64_list
+    feature = message(features[FEATURE], {1: BYTES, 2: BYTES, 3: BYTES})
     if feature[1] or feature[2] or not feature[3]:
         raise _NoIds(f"has a feature {FEATURE!r} that is no list of int64")
     return _int64(b"".join(feature[3]))

@@ -1,72 +1,57 @@
 """A .data file without its .index: the seed's notebook downloaded no more.
 
-TensorFlow writes the tensors of a single shard end to end in the order of their names, so names and shapes tell where each lies;
+TensorFlow writes the tensors of a single shard end to end in the order of their names, so names and sizes tell where each lies;
 and of the seed's configurations one alone makes a file of that size.
 """
 
-import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cngpt.errors import UserError
-from cngpt.interop.gpt2ml import mapping
-from cngpt.interop.gpt2ml.bundle import Bundle
-from cngpt.interop.gpt2ml.find import mistaken
+from cngpt.interop.gpt2ml import find, mapping
+from cngpt.interop.gpt2ml.bundle import Bundle, layout
+from cngpt.interop.gpt2ml.sizes import shape_of_config
 from cngpt.interop.gpt2ml.vocabulary import tokenizer_for
-from cngpt.model import Shape
+from cngpt.model.shape import Shape
 
-SIZES = [(48, 24, 1536), (24, 16, 1024), (12, 12, 768)]  # of the seed's mega, large and base: n_layer, n_head, width
+# of the seed's mega, large and base: n_layer, n_head, width; and rows of its embeddings
+SEED_SIZES, SEED_ROWS = [(48, 24, 1536), (24, 16, 1024), (12, 12, 768)], {8_021, 21_128, 21_130}
 
 
-def find(path: Path) -> Path | None:
-    """The .data file that `path` means, if it has no .index beside it; the seed's notebook downloaded no other."""
-    if path.name.endswith(".index") or not path.parent.is_dir():
+def find_data_file(path: Path) -> Path | None:
+    """The .data file that `path` means, if it has no .index beside it."""
+    if path.suffix == ".index" or not path.parent.is_dir():
         return None
-    if path.name == "checkpoint" and path.is_file():  # which names what lies beside it
-        path = path.parent
-    if path.is_dir():
-        found = [p for p in path.iterdir() if ".data-" in p.name]
-        return found[0] if len(found) == 1 and not any(path.glob("*.index")) else None
+    # a file `checkpoint` names what lies beside it
+    folder = path.parent if path.name == "checkpoint" and path.is_file() else path
+    if folder.is_dir():
+        candidates = [file for file in folder.iterdir() if ".data-" in file.name]
+        return candidates[0] if len(candidates) == 1 and not any(folder.glob("*.index")) else None
     path = path.with_suffix("") if path.suffix == ".meta" else path
+    # browsers call a second download "... (1)"
     data = path if ".data" in path.name else path.with_name(path.name + ".data-00000-of-00001")
-    index = data.with_name(data.name.partition(".data")[0] + ".index")
-    return data if data.is_file() and not index.exists() else None
+    return data if data.is_file() and not find.index_of(data.with_name(data.name.partition(".data")[0])).exists() else None
 
 
-def open(data: Path, sizes: dict | None, vocab: str | None) -> Bundle:
+def open_data_file(data: Path, config: Mapping[str, Any] | None, vocab: str | None) -> Bundle:
     """The tensors of a .data file without its .index: those of the one configuration of the seed that is as large as the file."""
-    if (parts := re.search(r"-of-(\d{5})", data.name)) and int(parts[1]) > 1:
-        raise UserError(f"{data} is one of several .data files, and they need their .index; put it beside them")
-    length = data.stat().st_size
-    rows = {8_021, 21_128, 21_130}
-    if vocab is not None:
-        rows.add(tokenizer_for(vocab, None, None).vocab_size)
-    if sizes is not None:
-        shapes = [_shape(sizes)]
-        rows.add(shapes[0].vocab_size)
-    else:
-        shapes = [Shape("gpt2ml", 1, 1024, *of) for of in SIZES]
-    tried = 0
-    for shape in shapes:
-        for vocab_size in sorted(rows):
-            full = mapping.variables(Shape(**{**shape.as_dict(), "vocab_size": vocab_size}))
-            model = {name: size for name, size in full.items() if not name.endswith(mapping.SLOTS)}
-            bare = {name: size for name, size in model.items() if name != mapping.STEP}
-            for layout in (full, model, bare):
-                tried += 1
-                kinds = {name: "int64" if name == mapping.STEP else "float32" for name in layout}
-                if sum(np.dtype(kinds[name]).itemsize * int(np.prod(size)) for name, size in layout.items()) == length:
-                    return Bundle.from_layout(data, [(name, size, kinds[name]) for name, size in layout.items()])
-    if what := mistaken(data):
-        raise UserError(f"{data} is {what}")
+    find.refuse_one_of_several(data)
+    length, candidates = data.stat().st_size, list(_candidates(config, vocab))
+    for variables in candidates:
+        described = [(name, size, mapping.dtype_of(name)) for name, size in variables.items()]
+        if sum(entry.size for entry in layout(described)) == length:
+            return Bundle.from_layout(data, described)
+    find.refuse_mistaken(data)
     raise UserError(
-        f"{data} has no .index beside it, and its {length:,} bytes are none of the {tried} sizes that a whole checkpoint of gpt2-ml can have:"
+        f"{data} has no .index beside it, and its {length:,} bytes are none of the {len(candidates)} sizes that a whole checkpoint of gpt2-ml can have:"
         " it is cut off, or another model's (config=<its JSON> and vocab=<its vocab.txt> tell the sizes)"
     )
 
 
-def check(name: str, array: np.ndarray, data: Path) -> None:
+def check_numbers(name: str, array: np.ndarray, data: Path) -> None:
     """UserError for numbers that no training leaves: nothing else tells a download that was filled up with zeros, or shifted."""
     if name == mapping.STEP:
         wrong = not 0 <= int(array) < 1 << 31
@@ -80,9 +65,14 @@ def check(name: str, array: np.ndarray, data: Path) -> None:
         raise UserError(f"{data}: {name} holds numbers that no training leaves there; it is damaged: copy or download it again")
 
 
-def _shape(sizes: dict) -> Shape:
-    try:
-        ours = {key: sizes[theirs] for theirs, key in mapping.CONFIG_KEYS.items() if theirs in sizes}
-        return Shape(block="gpt2ml", **ours)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"config: {error}; give the seed's JSON, such as its configs/mega.json") from None
+def _candidates(config: Mapping[str, Any] | None, vocab: str | None) -> Iterator[dict[str, tuple[int, ...]]]:
+    """The variables that a whole checkpoint may have: with the optimizer's, with the step alone, or neither."""
+    rows = SEED_ROWS if vocab is None else SEED_ROWS | {tokenizer_for(vocab, None, None).vocab_size}
+    seeds = [Shape(block="gpt2ml", vocab_size=1, n_ctx=1024, n_layer=n, n_head=h, width=w) for n, h, w in SEED_SIZES]
+    shapes = [shape_of_config(config)] if config else seeds
+    rows = rows | {shape.vocab_size for shape in shapes if config}
+    for shape in shapes:
+        for vocab_size in sorted(rows):
+            resized = Shape(**{**shape.as_dict(), "vocab_size": vocab_size})
+            model = mapping.variables(resized, slots=False)
+            yield from (mapping.variables(resized), model | {mapping.STEP: ()}, model)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from cngpt.errors import UserError
@@ -23,23 +22,16 @@ class WireError(ValueError):
 @contextmanager
 def explained(path: str | Path) -> Iterator[None]:
     """Turns what the system says about a file, such as "permission denied", into UserError."""
+    known = {
+        FileNotFoundError: "does not exist: check the path",
+        PermissionError: "may not be read by this user: chmod +r it, or copy it",
+        IsADirectoryError: "is a folder where a file was expected: give a file",
+    }
     try:
         yield
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename or path} does not exist: check the path") from None
-    except PermissionError as error:
-        raise UserError(f"{error.filename or path} may not be read by this user: chmod +r it, or copy it") from None
-    except IsADirectoryError as error:
-        raise UserError(f"{error.filename or path} is a folder where a file was expected: give a file") from None
     except OSError as error:
-        raise UserError(
-            f"{error.filename or path} cannot be read ({error.strerror or error}): copy it elsewhere and try there"
-        ) from None
-
-
-def crc32c(data: bytes | np.ndarray) -> int:
-    """The checksum of bytes or of a contiguous array (no copy is made)."""
-    return google_crc32c.value(data)
+        unknown = f"cannot be read ({error.strerror or error}): copy it elsewhere and try there"
+        raise UserError(f"{error.filename or path} {known.get(type(error), unknown)}") from None
 
 
 def unmasked(stored: int) -> int:
@@ -85,12 +77,12 @@ def fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
 
 def message(data: bytes, kinds: dict[int, int]) -> dict[int, list]:
     """Field number -> all its values, for each field of `kinds` (number -> wire type). Any other field raises WireError."""
-    found = {number: [] for number in kinds}
+    values = {number: [] for number in kinds}
     for number, kind, value in fields(data):
         if kinds.get(number) != kind:
             raise WireError(f"a message has the unexpected field {number} of wire type {kind}")
-        found[number].append(value)
-    return found
+        values[number].append(value)
+    return values
 
 
 def last(values: list) -> int:
@@ -113,7 +105,8 @@ def varints(packed: bytes) -> np.ndarray:
     for n in range(1, int(lengths.max()) + 1):
         longer = np.flatnonzero(lengths >= n)
         byte = data[starts[longer] + n].astype(np.uint64)
-        if n == 9 and (byte > 1).any():  # the tenth byte has the last of 64 bits
+        # the tenth byte has the last of 64 bits
+        if n == 9 and (byte > 1).any():
             raise WireError("a number is not written as it should be")
         values[longer] |= (byte & np.uint64(0x7F)) << np.uint64(7 * n)
     return values.view(np.int64)

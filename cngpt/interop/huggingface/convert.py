@@ -1,13 +1,13 @@
-"""In: a GPT-2 as transformers saves it, as a model directory of ours.
-
-Its config.json: see config.py; weights: weights.py; tokenizers: tokenizer_in.py. Nothing is fetched.
-"""
+"""In: a GPT-2 as transformers saves it, as a model directory of ours. Nothing is fetched but a vocabulary that is known by name."""
 
 from pathlib import Path
 
-from cngpt import files, store
+from cngpt import checkpoints, files
+from cngpt.checkpoints.model_directory import SPARE
 from cngpt.errors import ConfigError, UserError
-from cngpt.interop.huggingface import config, generation, names, tokenizer_in, weights
+from cngpt.interop.huggingface import generation, names, tokenizer_in
+from cngpt.interop.huggingface.architectures import read_shape
+from cngpt.interop.huggingface.weights import find_weights, read_weights
 
 
 def convert(
@@ -22,25 +22,25 @@ def convert(
     the weights is noticed in .bin files of torch 1.6 and later alone, the others, safetensors too, have no checksums.
     """
     folder = _folder(path)
-    shape, notes = config.to_ours(folder / names.CONFIG, files.read_object(folder / names.CONFIG, names.AGAIN))
-    where, parts = weights.find(folder)
-    read = [folder, vocab] if vocab and Path(vocab).exists() else [folder]
+    shape, notes = read_shape(folder / names.CONFIG, files.read_object(folder / names.CONFIG, names.AGAIN))
+    source, parts = find_weights(folder)
+    sources = [folder, vocab] if vocab and Path(vocab).exists() else [folder]
     size = sum(part.stat().st_size for part in parts)
-    files.check_out(out, overwrite, store.is_model_directory, "model directory", read, size)
-    ours, of_tokenizer = tokenizer_in.to_ours(folder, vocab, eos)
-    if ours.vocab_size > shape["vocab_size"]:
-        rows, entries = f"{shape['vocab_size']:,}", f"{ours.vocab_size:,}"
-        raise UserError(
-            f"{folder}: the model has {rows} rows, its tokenizer {entries} tokens; give its own vocabulary with vocab=..."
-        )
-    if (spare := shape["vocab_size"] - ours.vocab_size) > store.SPARE:
-        of_tokenizer.append(
-            f"warning: {spare:,} of the model's {shape['vocab_size']:,} rows have no token in {vocab or folder}, which has {ours.vocab_size:,}:"
+    files.check_out(out, overwrite, checkpoints.is_model_directory, "model directory", sources, size)
+    tokenizer, more = tokenizer_in.read_tokenizer(folder, vocab, eos)
+    notes += more
+    rows, entries = shape["vocab_size"], tokenizer.vocab_size
+    if entries > rows:
+        sizes = f"the model has {rows:,} rows, its tokenizer {entries:,} tokens"
+        raise UserError(f"{folder}: {sizes}; give its own vocabulary with vocab=...")
+    if rows - entries > SPARE:
+        notes.append(
+            f"warning: {rows - entries:,} of the model's {rows:,} rows have no token in {vocab or folder}, which has {entries:,}:"
             " perhaps it is another model's vocabulary, or cut off"
         )
-    sampling, of_sampling = _generation(folder)
-    store.save_state(out, shape, weights.read(where, parts, shape), ours, sampling, overwrite)
-    return [*notes, *of_tokenizer, *of_sampling]
+    sampling, more = _generation(folder / names.GENERATION)
+    checkpoints.save_state(out, shape, read_weights(source, parts, shape), tokenizer, sampling, overwrite)
+    return notes + more
 
 
 def _folder(path: str | Path) -> Path:
@@ -49,19 +49,14 @@ def _folder(path: str | Path) -> Path:
         return folder
     if folder.exists():
         raise ConfigError(f"path={path}: is a file; give the folder that holds it, with its config.json")
-    fetch = (
-        f"; fetch a model of the Hugging Face hub first: hf download {path} --local-dir FOLDER"
-        if str(path).count("/") == 1
-        else ""
-    )
-    raise ConfigError(f"path={path}: there is no such folder{fetch}")
+    hub = f"; fetch a model of the Hugging Face hub first: hf download {path} --local-dir FOLDER"
+    raise ConfigError(f"path={path}: there is no such folder{hub if str(path).count('/') == 1 else ''}")
 
 
-def _generation(folder: Path) -> tuple[dict, list[str]]:
-    path = folder / names.GENERATION
+def _generation(path: Path) -> tuple[dict, list[str]]:
     if not path.exists():
         return {}, []
     try:
-        return generation.to_ours(files.read_object(path, names.AGAIN))
+        return generation.from_transformers(files.read_object(path, names.AGAIN))
     except (ConfigError, TypeError) as error:
         raise UserError(f"{path}: {error}") from None

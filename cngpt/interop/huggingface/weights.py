@@ -6,9 +6,12 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cngpt import files, store
-from cngpt.errors import UserError
+from cngpt import files
+from cngpt.errors import UserError, first_line
 from cngpt.interop.huggingface import names
+from cngpt.interop.huggingface.architectures import ARCHITECTURES
+from cngpt.model.shape import EMBEDDING, Shape
+from cngpt.model.shape import tensors as tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +22,7 @@ BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, wh
 HEAD = "lm_head.weight"
 
 
-def find(folder: Path) -> tuple[Path, list[Path]]:
+def find_weights(folder: Path) -> tuple[Path, list[Path]]:
     """(the file with the weights, or the index of them; the files that hold them)."""
     for name in WEIGHTS:
         whole, index = folder / name, folder / (name + INDEX)
@@ -30,36 +33,34 @@ def find(folder: Path) -> tuple[Path, list[Path]]:
     raise UserError(f"{folder} has no weights: no {', no '.join(WEIGHTS)}, whole or in shards; fetch the whole model")
 
 
-def read(where: Path, parts: list[Path], shape: dict) -> "dict[str, Tensor]":
-    """The tensors by our names and in our layout, of the type that they have in the files that `find` found; the embedding has no
-    padding rows. Raises UserError for what is damaged and for tensors that are not those of `shape`."""
+def read_weights(source: Path, parts: list[Path], shape: dict) -> "dict[str, Tensor]":
+    """The tensors by our names and in our layout, of the type that they have in the files that `find_weights` found; the embedding
+    has no padding rows. Raises UserError for what is damaged and for tensors that are not those of `shape`."""
     import torch
 
-    from cngpt.model import Shape
-
-    found = {}
-    for part in parts:
-        tensors = _safetensors(part) if part.suffix == ".safetensors" else _pickle(part)
-        found |= {name.removeprefix(names.PREFIX): tensor for name, tensor in tensors.items()}
-    found = {name: tensor for name, tensor in found.items() if not BUFFERS.fullmatch(name)}
-    layers = {name.split(".")[1] for name in found if name.startswith(("h.", "blocks."))}
+    architecture = ARCHITECTURES[shape["block"]]
+    read = [_read_safetensors(part) if part.suffix == ".safetensors" else _read_pickle(part) for part in parts]
+    state = {name.removeprefix(architecture.prefix): tensor for part in read for name, tensor in part.items()}
+    state = {name: tensor for name, tensor in state.items() if not BUFFERS.fullmatch(name)}
+    head = state.pop(HEAD, None)
+    # counted before the names are listed, as a damaged n_layer may be huge
+    layers = {name.split(".")[1] for name in state if name.startswith(("h.", "blocks."))}
     if len(layers) != shape["n_layer"]:
-        raise UserError(f"{where} has {len(layers)} layers, {names.CONFIG} wants {shape['n_layer']}: they do not go together")
-    tied = found.pop(HEAD, None)
-    _, wanted = store.bare(Shape(**shape))
-    of = {name: names.theirs(shape["block"], name) for name in wanted}
-    sizes = {theirs: wanted[ours][::-1] if flip else wanted[ours] for ours, (theirs, flip) in of.items()}
-    for name in sorted(sizes.keys() | found.keys()):
-        came = tuple(found[name].shape) if name in found else None
-        if came != sizes.get(name):
-            came, want = (" x ".join(map(str, size)) if size is not None else "absent" for size in (came, sizes.get(name)))
-            raise UserError(f"{where}: tensor {name} is {came}, {names.CONFIG} wants {want}: they do not go together")
-        if found[name].dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
-            kind = str(found[name].dtype).removeprefix("torch.")
-            raise UserError(f"{where}: tensor {name} is of {kind}; quantized models cannot be read, fetch the original one")
-    if tied is not None and not torch.equal(tied, found[of[store.EMBEDDING][0]]):
-        raise UserError(f"{where}: {HEAD} is not the token embedding; our head is tied to it, so this model cannot be read")
-    return {ours: found[theirs].T if flip else found[theirs] for ours, (theirs, flip) in of.items()}
+        raise UserError(f"{source} has {len(layers)} layers, {names.CONFIG} wants {shape['n_layer']}: they do not go together")
+    sources = {name: (size, *architecture.tensor(name)) for name, size in tensors_of(Shape(**shape), padding=False).items()}
+    sizes = {theirs: size[::-1] if transposed else size for size, theirs, transposed in sources.values()}
+    for name in sorted(sizes.keys() | state.keys()):
+        actual = tuple(state[name].shape) if name in state else None
+        if actual != sizes.get(name):
+            came, wanted = ("absent" if size is None else " x ".join(map(str, size)) for size in (actual, sizes.get(name)))
+            raise UserError(f"{source}: tensor {name} is {came}, {names.CONFIG} wants {wanted}: they do not go together")
+        if state[name].dtype not in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+            dtype = str(state[name].dtype).removeprefix("torch.")
+            raise UserError(f"{source}: tensor {name} is of {dtype}; quantized models cannot be read, fetch the original one")
+    tensors = {ours: state[theirs].T if transposed else state[theirs] for ours, (_, theirs, transposed) in sources.items()}
+    if head is not None and not torch.equal(head, tensors[EMBEDDING]):
+        raise UserError(f"{source}: {HEAD} is not the token embedding; our head is tied to it, so this model cannot be read")
+    return tensors
 
 
 def _shards(index: Path) -> list[Path]:
@@ -72,31 +73,33 @@ def _shards(index: Path) -> list[Path]:
     return paths
 
 
-def _safetensors(path: Path) -> dict:
+def _read_safetensors(path: Path) -> "dict[str, Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({files.first_line(error)}); {names.AGAIN}") from None
+        raise UserError(f"{path} is damaged ({first_line(error)}); {names.AGAIN}") from None
 
 
-def _pickle(path: Path) -> dict:
+def _read_pickle(path: Path) -> "dict[str, Tensor]":
     """torch.load with weights_only: nothing in the file is run."""
     import torch
 
     try:
-        zipped = zipfile.is_zipfile(path)  # else from before torch 1.6, and not to be mapped
+        # what is no zip is from before torch 1.6, and cannot be mapped
+        zipped = zipfile.is_zipfile(path)
         if zipped:
-            with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums
+            # torch.load does not compare the checksums
+            with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise zipfile.BadZipFile(f"{damaged} is not what was written")
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # RuntimeError, UnpicklingError, KeyError ... by the kind of damage
         of_the_file = isinstance(error, zipfile.BadZipFile | zlib.error | EOFError | OSError | NotImplementedError)
-        what = "is damaged" if of_the_file else "is damaged or holds more than weights"
-        raise UserError(f"{path} {what} ({files.first_line(error)}); {names.AGAIN}") from None
-    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(t, torch.Tensor) for k, t in found.items()):
+        problem = "is damaged" if of_the_file else "is damaged or holds more than weights"
+        raise UserError(f"{path} {problem} ({first_line(error)}); {names.AGAIN}") from None
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(t, torch.Tensor) for k, t in state.items()):
         raise UserError(f"{path} holds no plain state_dict; save the model with save_pretrained")
-    return found
+    return state

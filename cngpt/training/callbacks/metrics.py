@@ -1,13 +1,14 @@
 """Loss, learning rate, speed and validation, measured and handed to every logger."""
 
 import math
-import os
 import time
 
 import pytorch_lightning as pl
-import torch
 
-from cngpt.training.throughput import Stopwatch, peak_flops
+from cngpt.model.shape import flops_per_token
+from cngpt.plan.hardware import peak_flops
+from cngpt.training.settings import Training
+from cngpt.training.throughput import Stopwatch
 
 
 class Metrics(pl.Callback):
@@ -17,12 +18,22 @@ class Metrics(pl.Callback):
     loss x tokens / characters / ln 2, comparable between vocabularies.
     """
 
-    def __init__(self, every: int, tokens_per_step: int, flops_per_token: int, tokens_per_character: float, stopwatch: Stopwatch):
-        self.every, self.tokens_per_step, self.flops_per_token = every, tokens_per_step, flops_per_token
+    def __init__(self, settings: Training, tokens_per_character: float, stopwatch: Stopwatch):
+        self.every, self.tokens_per_step = settings.callbacks.log_every, settings.tokens_per_step
+        self.flops_per_token, self.schedule, self.peak_rate = (
+            flops_per_token(settings.shape),
+            settings.schedule,
+            settings.optim.lr,
+        )
         self.tokens_per_character, self.stopwatch = tokens_per_character, stopwatch
         self.latest: dict[str, float] = {}
+        self._peak: float | None = None  # FLOP/s of one device
         self.started = time.time()
         self._lap_step: int | None = None  # the step at which the stopwatch was started
+
+    def on_train_start(self, trainer, module) -> None:
+        name = trainer.strategy.device_name()
+        self._peak = peak_flops(name) if name else None
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
@@ -38,22 +49,22 @@ class Metrics(pl.Callback):
         if step % self.every and step != trainer.max_steps:
             return
         loss = trainer.strategy.reduce(module.step_loss, reduce_op="mean").cpu().item()
-        found = {
+        row = {
             "tokens": step * self.tokens_per_step,
             "loss": loss,
-            "lr": learning_rate(trainer),
+            "lr": self.peak_rate * self.schedule.factor(step - 1),  # of the step just done
             "seconds": time.time() - self.started,
         }
         if module.grad_norm is not None:
-            found["grad_norm"] = module.grad_norm.cpu().item()
+            row["grad_norm"] = module.grad_norm.cpu().item()
         if step > self._lap_step:
             speed = (step - self._lap_step) * self.tokens_per_step / self.stopwatch.lap()
-            found["tokens_per_second"] = speed
-            if peak := peak_flops(device_name(trainer)):
-                devices = trainer.world_size * getattr(trainer.strategy, "devices_a_process", 1)
-                found["mfu"] = speed * self.flops_per_token / (peak * devices)
+            row["tokens_per_second"] = speed
+            if self._peak:
+                devices = trainer.world_size * trainer.strategy.devices_per_process
+                row["mfu"] = speed * self.flops_per_token / (self._peak * devices)
             self._lap_step = step
-        self._log(trainer, found)
+        self._log(trainer, row)
 
     def on_validation_start(self, trainer, module) -> None:
         self._pause = self.stopwatch.pause()
@@ -66,22 +77,7 @@ class Metrics(pl.Callback):
         perplexity = math.exp(min(loss, 700.0))
         self._log(trainer, {"val_loss": loss, "val_perplexity": perplexity, "val_bits_per_character": bits})
 
-    def _log(self, trainer, found: dict[str, float]) -> None:
-        self.latest |= found
+    def _log(self, trainer, row: dict[str, float]) -> None:
+        self.latest |= row
         for logger in trainer.loggers:
-            logger.log_metrics(found, step=trainer.global_step)
-
-
-def learning_rate(trainer) -> float:
-    """The rate of the step just done: the scheduler has already moved on to the next."""
-    scheduler = trainer.lr_scheduler_configs[0].scheduler
-    return scheduler.base_lrs[0] * scheduler.lr_lambdas[0](trainer.global_step - 1)
-
-
-def device_name(trainer) -> str:
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type == "xla":
-        return "TPU " + os.environ.get("TPU_ACCELERATOR_TYPE", "")  # v3-256, v5litepod-16, ...
-    return ""
+            logger.log_metrics(row, step=trainer.global_step)

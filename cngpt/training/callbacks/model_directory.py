@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from cngpt import store
+from cngpt import checkpoints
 
 
 class ModelDirectory(pl.Callback):
@@ -18,12 +17,8 @@ class ModelDirectory(pl.Callback):
     def on_train_end(self, trainer, module) -> None:
         if trainer.global_step < trainer.max_steps:
             return
-        # gathers sharded weights tensor by tensor, into the first rank's memory alone
-        if hasattr(trainer.strategy, "whole_weights"):
-            state = trainer.strategy.whole_weights(module.gpt)
-        else:
-            state = get_model_state_dict(module.gpt, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        state = trainer.strategy.whole_weights(module.gpt)
         if trainer.is_global_zero:
             options = {"overwrite": True, "step": trainer.global_step}
-            store.save_state(self.folder, module.gpt.shape.as_dict(), state, self.tokenizer, self.generation, **options)
+            checkpoints.save_state(self.folder, module.gpt.shape.as_dict(), state, self.tokenizer, self.generation, **options)
         trainer.strategy.barrier("model")

@@ -32,7 +32,7 @@ class Progress(pl.callbacks.ProgressBar):
             return
         self._bar = Bar(
             TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"), console=self.console,
+            TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(), TextColumn("left"), console=self.console,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step, numbers="")
         self._bar.start()
@@ -55,15 +55,15 @@ class Progress(pl.callbacks.ProgressBar):
             self.console.print(f"step {step}/{trainer.max_steps}  {self.numbers()}{left}", soft_wrap=True)
 
     def numbers(self) -> str:
-        found, parts = self.metrics.latest, []
-        if "loss" in found:
-            parts.append(f"loss {found['loss']:.3f}")
-        if "val_loss" in found:
-            parts.append(f"val {found['val_loss']:.3f}")
-        if "tokens_per_second" in found:
-            parts.append(f"{found['tokens_per_second']:,.0f} tokens/s")
-        if "mfu" in found:
-            parts.append(f"MFU {found['mfu']:.0%}")
+        latest, parts = self.metrics.latest, []
+        if "loss" in latest:
+            parts.append(f"loss {latest['loss']:.3f}")
+        if "val_loss" in latest:
+            parts.append(f"val {latest['val_loss']:.3f}")
+        if "tokens_per_second" in latest:
+            parts.append(f"{latest['tokens_per_second']:,.0f} tokens/s")
+        if "mfu" in latest:
+            parts.append(f"MFU {latest['mfu']:.0%}")
         return "  ".join(parts)
 
     def on_train_end(self, trainer, module) -> None:

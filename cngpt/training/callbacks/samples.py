@@ -1,37 +1,30 @@
 """The generation callback: every N steps a few fixed prompts go on, greedy and sampled."""
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 import torch
 
 from cngpt import files
 from cngpt.generation import Engine, Sampling
-from cngpt.training.callbacks.progress import Progress
-from cngpt.training.throughput import Stopwatch
 from cngpt.training.tracking import log_samples
+
+if TYPE_CHECKING:
+    from cngpt.training.callbacks import Context
+    from cngpt.training.settings import Samples as SamplesSettings
 
 
 class Samples(pl.Callback):
     """Texts go to the terminal, to samples.jsonl and to W&B. Every rank generates (a sharded model needs all of them),
     rank 0 alone writes. Sampling draws from generators of its own, so training is the same with and without it."""
 
-    def __init__(
-        self,
-        path: Path,
-        tokenizer,
-        prompts: list[str],
-        every: int,
-        new_tokens: int,
-        sampling: dict,
-        progress: Progress,
-        stopwatch: Stopwatch,
-    ):
-        self.path, self.tokenizer, self.prompts, self.every = path, tokenizer, prompts, every
-        self.progress, self.stopwatch = progress, stopwatch
-        limits = {"max_new_tokens": new_tokens, "min_new_tokens": 0}
-        self.manners = {"greedy": Sampling(temperature=0.0, **limits), "sampled": Sampling(**{**sampling, **limits})}
+    def __init__(self, settings: "SamplesSettings", context: "Context"):
+        self.path, self.tokenizer = context.run.samples, context.tokenizer
+        self.prompts, self.every = settings.prompts, settings.every
+        self.console, self.stopwatch = context.progress.console, context.stopwatch
+        limits = {"max_new_tokens": settings.new_tokens, "min_new_tokens": 0}
+        self.modes = {"greedy": Sampling(temperature=0.0, **limits), "sampled": Sampling(**{**context.generation, **limits})}
 
     def on_train_start(self, trainer, module) -> None:
         if trainer.is_global_zero and self.path.exists():  # what comes after the step of a resume comes again
@@ -48,13 +41,13 @@ class Samples(pl.Callback):
 
     def _sample(self, trainer, gpt, step: int) -> None:
         rows = []
-        # generation meets ever new shapes: a compiled model would be compiled again for each
+        # avoid recompilation: the shapes of generation change from token to token
         with trainer.precision_plugin.forward_context(), torch.compiler.set_stance("force_eager"):
-            for manner, sampling in self.manners.items():
+            for mode, sampling in self.modes.items():
                 for prompt, stories in zip(
                     self.prompts, Engine(gpt, self.tokenizer).generate(self.prompts, sampling=sampling), strict=True
                 ):
-                    rows.append({"step": step, "prompt": prompt, "manner": manner, "text": stories[0].text})
+                    rows.append({"step": step, "prompt": prompt, "manner": mode, "text": stories[0].text})
         if not trainer.is_global_zero:
             return
         with self.path.open("a", encoding="utf-8") as file:
@@ -62,4 +55,4 @@ class Samples(pl.Callback):
         log_samples(trainer.loggers, rows, step)
         for row in rows:
             text = row["text"].replace("\n", "⏎")
-            self.progress.console.print(f"  {step} {row['manner']}: {text}", markup=False, soft_wrap=True)
+            self.console.print(f"  {step} {row['manner']}: {text}", markup=False, soft_wrap=True)

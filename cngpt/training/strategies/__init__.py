@@ -1,59 +1,62 @@
-"""How a model is spread over devices: the preset's `strategy` to Lightning's object, and what the module does for it."""
+"""How a model is spread over devices: a name of the preset's `strategy` to the class that does it; each asks for its library late."""
 
-import pytorch_lightning as pl
-import torch
+from collections.abc import Callable
 
 from cngpt.errors import ConfigError
+from cngpt.plan.settings import Trainer
+from cngpt.training.strategies.base import Strategy
 
-NAMES = ("single", "ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3", "xla")
+
+def single(trainer: Trainer) -> Strategy:
+    from cngpt.training.strategies.whole import SingleDevice
+
+    return SingleDevice.for_trainer(trainer)
 
 
-def build(settings: dict):
-    """trainer.* settings -> what `Trainer(strategy=)` takes."""
-    name, backend = settings["strategy"], "gloo" if settings["accelerator"] == "cpu" else None
-    if name == "single":
-        return "auto"
-    if name == "ddp":
-        from pytorch_lightning.strategies import DDPStrategy
+def ddp(trainer: Trainer) -> Strategy:
+    from cngpt.training.strategies.whole import DDP
 
-        return DDPStrategy(process_group_backend=backend)
-    if name == "fsdp":
-        from cngpt.training.strategies.fsdp import FSDP
+    return DDP.for_trainer(trainer)
 
-        devices = settings["devices"] if settings["devices"] != "auto" else torch.accelerator.device_count()
-        world, cut = devices * settings["num_nodes"], settings["tensor_parallel"]
-        # said, as Lightning's "auto" would cut each host's weights over the number of hosts
-        return FSDP(data_parallel_size=world // cut, tensor_parallel_size=cut, process_group_backend=backend)
-    if name.startswith("deepspeed_zero"):
+
+def fsdp(trainer: Trainer) -> Strategy:
+    from cngpt.training.strategies.fsdp import FSDP
+
+    return FSDP.for_trainer(trainer)
+
+
+def deepspeed(stage: int) -> Callable[[Trainer], Strategy]:
+    def build(trainer: Trainer) -> Strategy:
         from cngpt.training.strategies.deepspeed import ZeRO
 
-        return ZeRO(int(name[-1]), settings["offload"], settings["clip_norm"], cpu=settings["accelerator"] == "cpu")
-    if name == "xla":
-        from cngpt.training.strategies.xla import SPMD
+        return ZeRO.for_trainer(trainer, stage)
 
-        return SPMD(settings["devices"])
-    raise ConfigError(f"trainer.strategy={name}: one of {', '.join(NAMES)}")
+    return build
 
 
-def place(settings: dict) -> dict:
-    """trainer.* settings -> what else Lightning's Trainer is told about the machine."""
-    if settings["strategy"] == "xla":
-        from cngpt.training.strategies.xla import PJRT
+def spmd(trainer: Trainer) -> Strategy:
+    from cngpt.training.strategies.xla import SPMD
 
-        # one process drives all devices of a host; tensors of inference mode are not for torch_xla
-        return {"accelerator": PJRT(), "devices": 1, "num_nodes": 1, "precision": settings["precision"], "inference_mode": False}
-    return {key: settings[key] for key in ("accelerator", "devices", "num_nodes", "precision")}
+    return SPMD.for_trainer(trainer)
 
 
-def plugins(settings: dict) -> list:
-    """Strategies that keep whole weights on each device write one file, and read what any strategy wrote."""
-    from cngpt.training.checkpoint import AnyLayout
+# the names of plan.strategies.STRATEGIES, which says what each of them needs and refuses
+STRATEGIES: dict[str, Callable[[Trainer], Strategy]] = {
+    "single": single,
+    "ddp": ddp,
+    "fsdp": fsdp,
+    "deepspeed_zero2": deepspeed(2),
+    "deepspeed_zero3": deepspeed(3),
+    "xla": spmd,
+}
 
-    return [AnyLayout()] if settings["strategy"] in ("single", "ddp") else []
 
+def build(trainer: Trainer) -> Strategy:
+    """The strategy object of `trainer`, which Lightning's Trainer takes. ConfigError where torch was built for other devices."""
+    import torch
 
-def shard(module: pl.LightningModule) -> None:
-    """Cuts the model's weights over the strategy's device mesh, from `configure_model`."""
-    from cngpt.training.strategies import fsdp
-
-    fsdp.shard(module)
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator=gpu: torch sees no GPU here; use trainer=cpu, or a torch build for your GPU's driver"
+        )
+    return STRATEGIES[trainer.strategy](trainer)

@@ -1,7 +1,7 @@
 """DeepSpeed's ZeRO-2 and ZeRO-3 under Lightning, on GPUs and, so that it can be tested anywhere, on CPUs over gloo.
 
 Lightning's own strategy refuses a CPU and leaves the checkpoint to DeepSpeed: pickles of its classes, for one number of
-processes. Here a checkpoint is the folder that FSDP writes too (cngpt/pieces.py): any strategy reads it, in any number
+processes. Here a checkpoint is the folder that FSDP writes too (cngpt/checkpoints/distributed.py): any strategy reads it, in any number
 of processes. Weights in it are the float32 ones that the optimizer keeps, whatever the precision of training.
 """
 
@@ -10,33 +10,38 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from pytorch_lightning.strategies import DeepSpeedStrategy
 from torch import Tensor
-from torch.distributed.checkpoint import save
 
-from cngpt import pieces
+from cngpt.checkpoints.distributed_write import flat_parts, save
+from cngpt.checkpoints.training_checkpoint import read
+from cngpt.plan.settings import Trainer
+from cngpt.plan.strategies import BUCKET
 from cngpt.training import optim
-from cngpt.training.checkpoint import read
-from cngpt.training.strategies.flat import Flat, Planner
+from cngpt.training.strategies.base import Strategy
 
 
-class ZeRO(DeepSpeedStrategy):
+class ZeRO(Strategy, DeepSpeedStrategy):
     """`stage` 2 cuts the optimizer's state and gradients over the devices, 3 the weights as well."""
 
-    def __init__(self, stage: int, offload: bool, clip_norm: float | None, cpu: bool):
-        if cpu:
+    @classmethod
+    def for_trainer(cls, trainer: Trainer, stage: int) -> Self:
+        return cls(stage, trainer.offload, trainer.clip_norm, trainer.accelerator)
+
+    def __init__(self, stage: int, offload: bool, clip_norm: float | None, accelerator: str):
+        if accelerator == "cpu":
             os.environ["DS_ACCELERATOR"] = "cpu"  # it takes a GPU where it sees one
         super().__init__(
             stage=stage,
             offload_optimizer=offload,
             offload_parameters=offload and stage == 3,
-            reduce_bucket_size=5_000_000 if cpu else 200_000_000,  # elements; each process sets two such buffers aside
-            allgather_bucket_size=5_000_000 if cpu else 200_000_000,
+            reduce_bucket_size=BUCKET[accelerator],
+            allgather_bucket_size=BUCKET[accelerator],
             logging_batch_size_per_gpu=1,  # else it looks for a batch sampler, which our loader has not
-            process_group_backend="gloo" if cpu else None,
+            process_group_backend="gloo" if accelerator == "cpu" else None,
         )
         self.config["gradient_clipping"] = clip_norm or 0.0
         # with offload too the update is torch's: DeepSpeed's own has to be compiled first, three minutes long
@@ -86,8 +91,8 @@ class ZeRO(DeepSpeedStrategy):
         # Lightning has divided by the accumulated micro-batches already
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
-    def clip(self, module) -> None:
-        """Nothing yet: DeepSpeed clips in its step, by "gradient_clipping"."""
+    def clip_gradients(self, module, limit: float | None) -> None:
+        """Nothing yet: DeepSpeed clips in its step, by "gradient_clipping", and has the norm after it."""
 
     def optimizer_step(self, optimizer, closure, model=None, **kwargs):
         result = super().optimizer_step(optimizer, closure, model, **kwargs)
@@ -119,28 +124,21 @@ class ZeRO(DeepSpeedStrategy):
             for name, p in gpt.named_parameters():
                 key, size = f"gpt.{name}", shape_of(p).numel()
                 parts = list(self._parts(p))
-                weights[key] = Flat(size, {part.first: part.of(part.flat) for part in parts})
+                weights[key] = flat_parts(size, {part.first: part.of(part.flat) for part in parts})
                 slots[key] = self._slots(size, parts)
-            save(
-                {"state_dict": weights, "optimizer_0": {"state": slots, "param_groups": groups}},
-                checkpoint_id=path,
-                planner=Planner(),
-            )
-        if self.is_global_zero:
-            rest = {k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}
-            torch.save({**rest, pieces.FLAT: shapes}, path / pieces.REST)
+            save(path, checkpoint, weights, slots, groups, write_rest=self.is_global_zero, flat_shapes=shapes)
 
     def _slots(self, size: int, parts: "list[Part]") -> dict:
         """The optimizer's state of one weight: what is as large as the weight, in parts; single numbers as they are."""
         # every rank must name every slot, one that holds nothing of this weight too: all have some weight
         keys = {k: v for state in self._state.values() for k, v in state.items()}
-        found = {}
+        slots = {}
         for key, example in keys.items():
             if example.ndim:
-                found[key] = Flat(size, {part.first: part.of(self._state[part.flat][key]) for part in parts})
+                slots[key] = flat_parts(size, {part.first: part.of(self._state[part.flat][key]) for part in parts})
             else:
-                found[key] = example
-        return found
+                slots[key] = example
+        return slots
 
     def load_checkpoint(self, checkpoint_path, weights_only=None) -> dict:
         """A checkpoint of any strategy, a file or a folder, into the parts of this rank."""
@@ -172,12 +170,12 @@ class ZeRO(DeepSpeedStrategy):
         """The float32 weights on rank 0's CPU, gathered one by one; every rank must call it."""
         from deepspeed.utils import safe_get_full_fp32_param
 
-        found = {}
+        weights = {}
         for name, p in gpt.named_parameters():
             whole = safe_get_full_fp32_param(p)
             if self.is_global_zero:
-                found[name] = whole.cpu()
-        return found
+                weights[name] = whole.cpu()
+        return weights
 
     # ── where DeepSpeed keeps things
 

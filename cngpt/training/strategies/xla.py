@@ -4,8 +4,8 @@ The program is traced as if for a single device; marks say how its tensors are c
 rest and puts in the collectives, as in FSDP: a weight is gathered where it is used, a gradient summed into its pieces.
 With PJRT_DEVICE=CPU CPU_NUM_DEVICES=4 the same code runs on a CPU as on four chips.
 
-What is compiled once must never look new again. Hence nothing that changes from step to step is a constant of the program
-(rates, positions), no shape grows, every batch begins with all work handed over, and no cut tensor is read as a whole: for each
+Avoid recompilation: shapes and constants must not change between steps. Hence what changes from step to step (rates, positions) is
+an input of the program, no shape grows, every batch begins with all work handed over, and no cut tensor is read as a whole: for each
 such reading torch_xla compiles a small program, and forgets it. A plain subclass of Lightning's strategy builds its steps from two
 programs; but each checkpoint of a model with 4 layers costs 102 more, and the end 136, as all is moved to the CPU.
 """
@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,11 +31,21 @@ from torch import Tensor, nn
 from torch.nn.utils.stateless import _reparametrize_module
 from torch_xla.utils.checkpoint import checkpoint as xla_checkpointing
 
-from cngpt import files, pieces
+from cngpt import files
+from cngpt.checkpoints import training_checkpoint
+from cngpt.checkpoints.distributed_write import save
+from cngpt.checkpoints.xla import parts_of, whole
 from cngpt.errors import ConfigError, UserError
+from cngpt.model.gpt import GPT
+from cngpt.plan import machine
 from cngpt.plan import mesh as plan
-from cngpt.training import checkpoint, optim
-from cngpt.training.strategies import xla_checkpoint
+from cngpt.plan.settings import Trainer
+from cngpt.runs import INDEX
+from cngpt.training import optim
+from cngpt.training.settings import Adafactor as AdafactorSettings
+from cngpt.training.settings import AdamW, Optimizer
+from cngpt.training.strategies.base import Strategy
+from cngpt.training.strategies.xla_optim import AdafactorOnDevice
 
 CACHE = Path("~/.cache/cngpt/xla").expanduser()  # compiled programs, of this host
 WHOLE_BATCH = (plan.ROWS, plan.COLUMNS)  # the batch is cut over both sides of the mesh
@@ -73,8 +84,17 @@ class PJRT(Accelerator):
         return "tpu"
 
 
-class SPMD(SingleDeviceStrategy):
+class SPMD(Strategy, SingleDeviceStrategy):
     """`devices`: "auto" and any number above 1 mean all of the slice; 1 is a single device, whole weights on it."""
+
+    @classmethod
+    def for_trainer(cls, trainer: Trainer) -> Self:
+        return cls(trainer.devices)
+
+    @staticmethod
+    def trainer_arguments(trainer: Trainer) -> dict[str, Any]:
+        # one process drives all devices of a host; tensors of inference mode are not for torch_xla
+        return {"accelerator": PJRT(), "devices": 1, "num_nodes": 1, "precision": trainer.precision, "inference_mode": False}
 
     def __init__(self, devices: int | str):
         # (the CPU's programs cannot be read back)
@@ -89,19 +109,34 @@ class SPMD(SingleDeviceStrategy):
         # the process that wrote config.yaml before torch_xla was started must be the one that writes the rest
         self.global_rank, self.world_size = xr.host_index(), xr.process_count()
         rank_zero_only.rank = self.global_rank
-        self.devices_a_process = self.devices // self.world_size
+        self._devices_per_process = self.devices // self.world_size
         if not self.cut and self.world_size > 1:
             raise ConfigError("trainer.devices=1: this is one host of several, which train together: trainer.devices=auto")
-        if isinstance(devices, int) and devices not in (1, self.devices_a_process):
+        if isinstance(devices, int) and devices not in (1, self._devices_per_process):
             raise ConfigError(
-                f"trainer.devices={devices}: {self.devices_a_process} here; the whole slice (trainer.devices=auto) or 1"
+                f"trainer.devices={devices}: {self._devices_per_process} here; the whole slice (trainer.devices=auto) or 1"
             )
         if self.world_size > 1:
             # for barriers and for the plan of a checkpoint; what is trained on goes over the chips' own links
             torch.distributed.init_process_group("gloo", init_method="xla://")
         self.mesh: xs.Mesh | None = None
 
-    # ── what Lightning asks about the place
+    # ── what is asked about this process
+
+    @property
+    def devices_per_process(self) -> int:
+        return self._devices_per_process
+
+    @property
+    def dropout_rank(self) -> int:
+        return 0  # one program of all hosts, who must draw alike
+
+    @property
+    def sum_dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def device_name(self) -> str:
+        return machine.tpu_slice()
 
     @property
     def precision_plugin(self):
@@ -136,11 +171,11 @@ class SPMD(SingleDeviceStrategy):
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         if self.world_size == 1:
             return decision
-        said: list = [None] * self.world_size
-        torch.distributed.all_gather_object(said, decision)
-        return min(said) if all else max(said)
+        decisions: list = [None] * self.world_size
+        torch.distributed.all_gather_object(decisions, decision)
+        return min(decisions) if all else max(decisions)
 
-    # ── tensors to their place
+    # ── tensors to the devices
 
     def model_to_device(self) -> None:
         module = self.lightning_module
@@ -158,13 +193,13 @@ class SPMD(SingleDeviceStrategy):
             if isinstance(part, nn.LayerNorm):
                 part.forward = partial(layer_norm, part)
             for name, p in part.named_parameters(recurse=False):
-                setattr(part, name, nn.Parameter(self.place(p.detach()), p.requires_grad))
+                setattr(part, name, nn.Parameter(self.shard_to_devices(p.detach()), p.requires_grad))
 
     def spec(self, shape) -> tuple:
         return plan.spec(tuple(shape), self.rectangle)
 
-    def place(self, tensor: Tensor) -> Tensor:
-        """A whole tensor of the CPU, the same on every host, to its pieces on the devices."""
+    def shard_to_devices(self, tensor: Tensor) -> Tensor:
+        """A whole tensor of the CPU, the same on every host, to its parts on the devices."""
         if self.mesh is None:
             return tensor.to(self.root_device)
         sharding = Sharding(self.mesh, self.spec(tensor.shape)) if tensor.ndim else None
@@ -253,30 +288,44 @@ class SPMD(SingleDeviceStrategy):
     def save_checkpoint(self, checkpoint: dict, filepath, storage_options=None) -> None:
         weights = {f"gpt.{name}": p for name, p in self.lightning_module.gpt.named_parameters()}
         (optimizer,) = self.optimizers
-        xla_checkpoint.save(filepath, checkpoint, weights, optimizer, write_rest=self.is_global_zero)
-        if not files.exists(files.join(filepath, pieces.INDEX)):
+        names = {p: name for name, p in weights.items()}
+        slots = {names[p]: {k: parts_of(v) for k, v in state.items()} for p, state in optimizer.state.items()}
+        groups = [{**group, "params": [names[p] for p in group["params"]]} for group in optimizer.param_groups]
+        weights = {name: parts_of(p) for name, p in weights.items()}
+        alone = self.world_size == 1
+        save(filepath, checkpoint, weights, slots, groups, write_rest=self.is_global_zero, no_dist=alone)
+        if not files.exists(files.join(filepath, INDEX)):
             raise UserError(
                 f"{filepath}: each host has written there, and they do not see one folder: callbacks.checkpoint.folder=gs://..."
             )
 
     def load_checkpoint(self, checkpoint_path, weights_only=None) -> dict:
-        return checkpoint.read(Path(checkpoint_path))
+        return training_checkpoint.read(Path(checkpoint_path))
 
     def load_model_state_dict(self, checkpoint: dict, strict: bool = True) -> None:
         for name, p in self.lightning_module.gpt.named_parameters():
-            p.data = self.place(checkpoint["state_dict"][f"gpt.{name}"])
+            p.data = self.shard_to_devices(checkpoint["state_dict"][f"gpt.{name}"])
 
     def load_optimizer_state_dict(self, checkpoint: dict) -> None:
         (optimizer,), (state,) = self.optimizers, checkpoint["optimizer_states"]
         gpt = self.lightning_module.gpt
         numbers = optim.numbers({name: p.shape for name, p in gpt.named_parameters()})
         for name, p in gpt.named_parameters():
-            found = state["state"].get(numbers[name], {})
-            optimizer.state[p] = {slot: self.place(value) for slot, value in found.items()}
+            saved = state["state"].get(numbers[name], {})
+            optimizer.state[p] = {slot: self.shard_to_devices(value) for slot, value in saved.items()}
 
-    def whole_weights(self, gpt) -> dict[str, Tensor]:
-        """The weights on the CPU."""
-        return {name: xla_checkpoint.whole(p.detach()) for name, p in gpt.named_parameters()}
+    def build_optimizer(self, gpt: GPT, settings: Optimizer) -> torch.optim.Optimizer:
+        if isinstance(settings, AdamW):
+            # the number of the step, too, lies on the device: it would be a constant to compile
+            return optim.build(gpt, settings, fused=False, capturable=True)
+        if isinstance(settings, AdafactorSettings):
+            options = {"lr": settings.lr, "beta2_decay": settings.beta2_decay, "d": settings.clip_update}
+            return AdafactorOnDevice(optim.decay_groups(gpt, settings.weight_decay), **options)
+        return optim.build(gpt, settings)
+
+    def whole_weights(self, gpt: GPT) -> dict[str, Tensor]:
+        """Every process has all of them."""
+        return {name: whole(p.detach()) for name, p in gpt.named_parameters()}
 
 
 def in_use(name: str, weight: Tensor) -> torch.dtype:
