@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cngpt.model import GPT, Shape
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import Shape
 from cngpt.tokens import Tokenizer
 
 torch.set_num_threads(1)  # tiny models on busy machines: a second thread waits more than it works

@@ -9,13 +9,14 @@ import torch
 
 from cngpt.interop.gpt2ml import mapping
 from cngpt.interop.gpt2ml.bundle import Bundle
-from cngpt.model import GPT, Shape
+from cngpt.interop.gpt2ml.sizes import SIZES
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import Shape
 
 
 def seed_shape(golden: Path) -> Shape:
     c = json.loads((golden / "tiny_config.json").read_text())
-    sizes = (c["num_hidden_layers"], c["num_attention_heads"], c["hidden_size"])
-    return Shape("gpt2ml", c["vocab_size"], c["max_position_embeddings"], *sizes)
+    return Shape(block="gpt2ml", **{ours: c[key] for key, ours in SIZES.items()})
 
 
 def our_tensors(shape: Shape, recorded: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:

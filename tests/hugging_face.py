@@ -2,7 +2,7 @@
 
 import torch
 
-from cngpt.model import GPT
+from cngpt.model.gpt import GPT
 from tests.conftest import tiny_shape
 
 NAMES = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import cngpt
-from cngpt import store
+from cngpt import checkpoints
 from cngpt.errors import ConfigError
-from cngpt.model import GPT
+from cngpt.model.gpt import GPT
 from tests.conftest import ROOT, tiny_shape
 
 
@@ -22,7 +22,7 @@ def test_importing_cngpt_imports_nothing_heavy():
 def test_from_a_file_to_a_text_with_the_bundled_tokenizer(tmp_path):
     tokenizer = cngpt.load_tokenizer("hanzi")
     torch.manual_seed(0)
-    store.save(tmp_path / "model", GPT(tiny_shape(vocab_size=tokenizer.vocab_size)).init_weights(), tokenizer)
+    checkpoints.save(tmp_path / "model", GPT(tiny_shape(vocab_size=tokenizer.vocab_size)).init_weights(), tokenizer)
 
     gpt, tokenizer = cngpt.load(tmp_path / "model")
     texts = cngpt.generate(gpt, tokenizer, ["双十一", "天气"], n=2, max_new_tokens=12, top_p=0.95, seed=3)

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from cngpt.bench import prepare as bench
+from cngpt.bench import tokenizing as bench
 from cngpt.bench.measure import interleaved, spread
+from cngpt.bench.prepare import measure
+from cngpt.bench.texts import bytes_of, evenly
 from cngpt.errors import UserError
 from cngpt.tokens import load_tokenizer
 from tests.commands import run
@@ -37,20 +39,16 @@ def test_each_file_gives_an_equal_share_and_what_small_ones_lack_comes_from_the_
     for name, lines in ("a", 10), ("b", 9_000), ("c", 9_000):
         text = "".join(json.dumps({"text": f"{name}：" + "字" * 30}) + "\n" for _ in range(lines))
         (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    documents = bench.evenly([{"reader": "files", "root": str(tmp_path)}], 0.6)
+    documents = evenly([{"reader": "files", "root": str(tmp_path)}], 0.6)
     counts = [sum(d.text[0] == name for d in documents) for name in "abc"]
-    assert (
-        counts[0] == 10
-        and abs(counts[1] - counts[2]) < 20
-        and sum(map(bench.bytes_of, documents)) == pytest.approx(6e5, rel=0.01)
-    )
+    assert counts[0] == 10 and abs(counts[1] - counts[2]) < 20 and sum(map(bytes_of, documents)) == pytest.approx(6e5, rel=0.01)
 
 
 def test_ids_that_differ_are_counted(monkeypatch):
     tokenizer, texts = load_tokenizer("hanzi"), ["中国 abc\n北京", "[SEP] 是什么？", "a\ud800b"]
-    assert bench.compared(tokenizer, texts[:2])["differing"] == 0
+    assert bench.compare_ids(tokenizer, texts[:2])["differing"] == 0
     monkeypatch.setattr(type(tokenizer), "encode_batch", lambda self, texts: [[0] for _ in texts])
-    assert bench.compared(tokenizer, texts) == {"documents": 3, "differing": 3, "with": "tokenizers"}
+    assert bench.compare_ids(tokenizer, texts) == {"documents": 3, "differing": 3, "with": "tokenizers"}
 
 
 def test_the_first_turn_of_each_is_left_out_and_all_take_turns():
@@ -64,4 +62,4 @@ def test_a_source_without_documents_is_one_line(tmp_path):
     (tmp_path / "a.txt").write_text(" ")
     options = {"clean": {}, "dedup": None, "memory": 10**9, "megabytes": 1, "repeats": 1}
     with pytest.raises(UserError, match="holds no document"):
-        bench.measure([{"reader": "files", "root": str(tmp_path)}], load_tokenizer("hanzi"), **options)
+        measure([{"reader": "files", "root": str(tmp_path)}], load_tokenizer("hanzi"), **options)

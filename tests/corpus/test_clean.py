@@ -2,12 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cngpt.corpus.clean import Cleaner, Drop, basic
+from cngpt.corpus.clean import BASIC, Cleaner, Drop, build
 from cngpt.corpus.document import Document
 
 
 def clean(text, title="", min_chars=0):
-    return Cleaner(basic(min_chars))(Document(text, title))
+    return Cleaner(build({**BASIC, "min_chars": min_chars}))(Document(text, title))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_title_is_the_first_line_once(title, text, expected):
 
 
 def test_short_documents_are_dropped_and_counted_with_an_example():
-    cleaner = Cleaner(basic(min_chars=5))
+    cleaner = Cleaner(build({**BASIC, "min_chars": 5}))
     assert cleaner(Document("太短", id="a:1")) is None
     assert cleaner(Document("这就够长了", id="a:2")) == "这就够长了"
     assert cleaner.dropped.as_dict() == {"shorter than 5 characters": {"count": 1, "examples": ["a:1: 太短"]}}
@@ -119,7 +119,9 @@ def test_short_documents_are_dropped_and_counted_with_an_example():
 
 def test_each_rule_that_changed_a_document_is_counted():
     seen = []
-    cleaner = Cleaner(basic(3), lambda rule, document, before, after: seen.append((rule, document.id, before, after)))
+    cleaner = Cleaner(
+        build({**BASIC, "min_chars": 3}), lambda rule, document, before, after: seen.append((rule, document.id, before, after))
+    )
     cleaner(Document("<b>一</b>\r\n二", source="wiki", id="w:1"))
     cleaner(Document("三\r\n四", source="news", id="n:1"))
     cleaner(Document("五", source="news", id="n:2"))
@@ -144,7 +146,7 @@ def test_a_rule_of_ones_own_takes_its_place_in_the_list():
     def no_adverts(text):
         return Drop("advertisement") if "加微信" in text else text
 
-    cleaner = Cleaner([*basic(0), no_adverts])
+    cleaner = Cleaner([*build({**BASIC, "min_chars": 0}), no_adverts])
     assert cleaner(Document("请加微信")) is None
     assert cleaner.dropped.counts == {"advertisement": 1}
 

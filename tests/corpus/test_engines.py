@@ -6,13 +6,12 @@ import stat
 import sys
 
 import pytest
-from omegaconf import OmegaConf
 
-from cngpt.cli.check import engine
-from cngpt.corpus.dedup import Dedup
+from cngpt.corpus.dedup.settings import Dedup
+from cngpt.corpus.settings import Prepare
 from cngpt.corpus.stages import Tokenizing
 from cngpt.errors import ConfigError, UserError
-from tests.corpus.test_prepare import bytes_of, corpus, run, small_pieces
+from tests.corpus.test_prepare import bytes_of, corpus, run, small_units
 
 pytest.importorskip("datatrove", reason="datatrove is not installed: pip install -e '.[datatrove]'")
 
@@ -23,7 +22,7 @@ DEDUP = Dedup(lines=50)
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     """Several units, and what one process of ours makes of them in tmp_path/ours."""
-    small_pieces(monkeypatch)
+    small_units(monkeypatch)
     sources = corpus(tmp_path / "in", 600)
     run(sources, tmp_path / "ours", dedup=DEDUP)
     return sources
@@ -144,15 +143,14 @@ def test_ray_gives_our_bytes(tmp_path, sources, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "absent", "message"),
+    ("engine", "absent", "message"),
     [
         ("datatrove", "datatrove", r"prepare\.engine=datatrove needs datatrove, .*pip install -e '\.\[datatrove\]'"),
         ("datatrove_ray", "ray", r"prepare\.engine=datatrove_ray needs ray, .*pip install -e"),
-        ("datatrove_slurm", "", r"prepare\.slurm\.partition=\.\.\. is needed"),
+        ("datatrove_slurm", "", r"prepare\.slurm\.partition=\.\.\. is needed: the part of the cluster"),
     ],
 )
-def test_what_an_engine_needs_is_asked_for_before_anything_starts(monkeypatch, name, absent, message):
+def test_what_an_engine_needs_is_asked_for_before_anything_starts(monkeypatch, engine, absent, message):
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None if package == absent else object())
-    cfg = OmegaConf.create({"prepare": {"engine": name, "slurm": {"partition": None}}})
     with pytest.raises(ConfigError, match=message):
-        engine(cfg)
+        Prepare(engine=engine).check_engine()

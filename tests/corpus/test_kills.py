@@ -12,26 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from cngpt.corpus.dedup import Dedup
+from cngpt.corpus import units
+from cngpt.corpus.dedup.settings import Dedup
 from cngpt.corpus.prepare import prepare
-from cngpt.corpus.workplace import Workplace
+from cngpt.corpus.resumable import work_folder
 from cngpt.tokens import load_tokenizer
 from tests.corpus.test_prepare import bytes_of
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from cngpt.corpus import stages, units, prepare as _
-from cngpt.corpus.dedup import Dedup
-from cngpt.corpus.prepare import prepare
+from cngpt.corpus import prepare, stages, units
+from cngpt.corpus.dedup.settings import Dedup
 from cngpt.tokens import load_tokenizer
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    stages.BATCH_CHARACTERS, units.UNIT_BYTES = 20_000, 50_000
-    sys.modules["cngpt.corpus.prepare"].POOL_FROM = 0
-    source = {"reader": "files", "root": str(place / "in")}
-    prepare([source], place / "out", load_tokenizer("hanzi"), dedup=Dedup(lines=50), processes=int(sys.argv[2]), progress=False)
+    folder = Path(sys.argv[1])
+    stages.BATCH_CHARACTERS, units.UNIT_BYTES, prepare.POOL_FROM = 20_000, 50_000, 0
+    source = {"reader": "files", "root": str(folder / "in")}
+    prepare.prepare([source], folder / "out", load_tokenizer("hanzi"), dedup=Dedup(lines=50), processes=int(sys.argv[2]), progress=False)
 """
 
 
@@ -40,8 +39,8 @@ def write(folder: Path, first: int, end: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "a.jsonl", "w", encoding="utf-8") as file:
         for n in range(first, end):
-            dice = random.Random(n)
-            text = "".join(chr(0x4E00 + int(dice.random() ** 3 * 6000)) for _ in range(150))
+            rng = random.Random(n)
+            text = "".join(chr(0x4E00 + int(rng.random() ** 3 * 6000)) for _ in range(150))
             file.write(
                 json.dumps({"text": f"第{n}篇\n{text}\n本文由某某网站编辑整理，转载请注明出处"}, ensure_ascii=False) + "\n"
             )
@@ -52,17 +51,17 @@ def killed(tmp_path: Path, kills: int, processes: int, monkeypatch) -> tuple[dic
     write(tmp_path / "in", 0, 3000)
     write(tmp_path / "in/more", 2000, 4000)  # a third of them once again
     source = {"reader": "files", "root": str(tmp_path / "in")}
-    monkeypatch.setattr(sys.modules["cngpt.corpus.units"], "UNIT_BYTES", 50_000)
+    monkeypatch.setattr(units, "UNIT_BYTES", 50_000)
     report = prepare([source], tmp_path / "alone", load_tokenizer("hanzi"), dedup=Dedup(lines=50), progress=False)
     assert report["documents"]["kept"] == 4000 and report["rules"]["repeated_lines"]["files"]["changed"] == 4000
     (tmp_path / "script.py").write_text(SCRIPT)
-    dice, died = random.Random(kills), 0
+    rng, died = random.Random(kills), 0
     errors = tmp_path / "stderr"  # of the last one: workers that lose their parent complain
     here = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     while died < kills:
         with open(errors, "w") as file:
             run = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path, str(processes)], env=here, stderr=file)
-        stop = time.monotonic() + dice.uniform(0.5, 2.5)
+        stop = time.monotonic() + rng.uniform(0.5, 2.5)
         while run.poll() is None and time.monotonic() < stop:
             time.sleep(0.005)
         if run.poll() is None:
@@ -82,7 +81,7 @@ def killed(tmp_path: Path, kills: int, processes: int, monkeypatch) -> tuple[dic
 
 def whole(out: Path) -> bool:
     """Whether nothing is left to do: its folder for work is thrown away last."""
-    return out.exists() and not Workplace.of(out).exists()
+    return out.exists() and not work_folder(out).exists()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

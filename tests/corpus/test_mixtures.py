@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from cngpt.cli.check import ranges
-from cngpt.cli.main import register_resolvers
-from cngpt.corpus.prepare import copies
+from cngpt.cli.compose import register_resolvers
+from cngpt.corpus.mixture import copies
+from cngpt.corpus.settings import Data
 from cngpt.errors import ConfigError, UserError
-from cngpt.tasks.inputs import plain
 from tests.conftest import ROOT
-from tests.corpus.test_prepare import bytes_of, corpus, run, small_pieces, texts
+from tests.corpus.test_prepare import bytes_of, corpus, run, small_units, texts
 
 
 def mixed(tmp_path, weight, out, **options):
@@ -43,9 +43,9 @@ def test_a_source_comes_as_often_as_it_weighs_in_train_and_once_in_valid(tmp_pat
 def test_the_copies_of_a_document_lie_a_pass_apart(tmp_path):
     mixed(tmp_path, 3, "out")
     found = texts(tmp_path / "out/train")
-    places = {text: [i for i, other in enumerate(found) if other == text] for text in of_wiki(tmp_path / "out/train")}
-    assert all(len(at) == 3 for at in places.values())
-    assert min(b - a for at in places.values() for a, b in pairwise(at)) >= len(places) - 2  # but for the two held back
+    positions = {text: [i for i, other in enumerate(found) if other == text] for text in of_wiki(tmp_path / "out/train")}
+    assert all(len(at) == 3 for at in positions.values())
+    assert min(b - a for at in positions.values() for a, b in pairwise(at)) >= len(positions) - 2  # but for the two held back
 
 
 def test_of_one_document_alone_every_copy_is_for_training(tmp_path):
@@ -70,7 +70,7 @@ def test_the_report_says_what_one_pass_reads_of_each_source(tmp_path):
 
 def test_a_mixture_does_not_depend_on_processes_or_batches(tmp_path, monkeypatch):
     mixed(tmp_path, 1.5, "one")
-    small_pieces(monkeypatch)
+    small_units(monkeypatch)
     mixed(tmp_path, 1.5, "two", processes=2)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
 
@@ -106,8 +106,7 @@ def test_weights_that_leave_nothing_to_train_on_are_an_error(tmp_path):
 def test_weights_are_set_by_name_on_the_command_line():
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", ["data=gpt2ml", "data.weights.thucnews=2"])
-        assert [source["weight"] for source in plain(cfg)["data"]["sources"]] == [2, 1.0]
-        ranges(cfg)
-        with pytest.raises(ConfigError, match=r"data\.weights\.thucnews=0: "):
-            ranges(compose("config", ["data=gpt2ml", "data.weights.thucnews=0"]))
+        texts, none = (compose("config", ["data=gpt2ml", f"data.weights.thucnews={weight}"]).data for weight in (2, 0))
+    assert [source["weight"] for source in Data(**OmegaConf.to_container(texts, resolve=True)).sources] == [2, 1.0]
+    with pytest.raises(ConfigError, match=r"data\.weights\.thucnews=0: "):
+        Data(**OmegaConf.to_container(none, resolve=True))

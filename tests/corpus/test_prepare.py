@@ -15,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cngpt.corpus import clean_texts, inspect, prepare, units
+from cngpt.corpus import prepare as preparation
+from cngpt.corpus import stages, streams, units
+from cngpt.corpus.clean import BASIC
 from cngpt.corpus.document import Tally
-from cngpt.corpus.prepare import BASIC
+from cngpt.corpus.prepare import prepare
 from cngpt.corpus.readers import open_source
+from cngpt.corpus.resumable import resumable_folder
 from cngpt.corpus.stages import whole_folder
-from cngpt.corpus.workplace import Workplace
+from cngpt.corpus.streams import clean_texts, inspect
 from cngpt.errors import ConfigError, UserError
 from cngpt.tokens.shards import Shards
 from tests.corpus.fakes import CodePoints
@@ -54,11 +57,11 @@ def bytes_of(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.stem != "report"}
 
 
-def small_pieces(monkeypatch, batch=5000, unit=20_000):
+def small_units(monkeypatch, batch=5000, unit=20_000):
     """Batches and units of a few documents, in as many processes as asked for."""
-    monkeypatch.setattr(sys.modules["cngpt.corpus.stages"], "BATCH_CHARACTERS", batch)
-    monkeypatch.setattr(sys.modules["cngpt.corpus.units"], "UNIT_BYTES", unit)
-    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "POOL_FROM", 0)
+    monkeypatch.setattr(stages, "BATCH_CHARACTERS", batch)
+    monkeypatch.setattr(units, "UNIT_BYTES", unit)
+    monkeypatch.setattr(preparation, "POOL_FROM", 0)
 
 
 def test_every_document_lands_once_in_train_or_valid_with_its_title_first(tmp_path):
@@ -119,7 +122,7 @@ def test_no_validation_is_made_when_none_is_asked_for(tmp_path):
 def test_the_shards_do_not_depend_on_processes_or_batches(tmp_path, monkeypatch):
     sources = corpus(tmp_path / "in", 3000)
     run(sources, tmp_path / "one", valid_fraction=0.05)
-    small_pieces(monkeypatch)
+    small_units(monkeypatch)
     report = run(sources, tmp_path / "two", valid_fraction=0.05, processes=2)
     assert len(list((tmp_path / "two-texts").glob("0*"))) > 5
     assert report["documents"]["kept"] == 3000
@@ -235,7 +238,7 @@ def test_impossible_settings_name_their_key(tmp_path, options, key):
 ENDLESS = """
 import sys
 from pathlib import Path
-from cngpt.corpus import prepare
+from cngpt.corpus import prepare, stages, units
 from tests.corpus.fakes import CodePoints
 
 class Slow(CodePoints):
@@ -245,10 +248,8 @@ class Slow(CodePoints):
         return super().encode_batch(texts)
 
 if __name__ == "__main__":
-    sys.modules["cngpt.corpus.stages"].BATCH_CHARACTERS = 1000
-    sys.modules["cngpt.corpus.units"].UNIT_BYTES = 100_000
-    sys.modules["cngpt.corpus.prepare"].POOL_FROM = 0
-    prepare([{"reader": "files", "root": sys.argv[1]}], Path(sys.argv[2]), Slow(), processes=int(sys.argv[3]), progress=False)
+    stages.BATCH_CHARACTERS, units.UNIT_BYTES, prepare.POOL_FROM = 1000, 100_000, 0
+    prepare.prepare([{"reader": "files", "root": sys.argv[1]}], Path(sys.argv[2]), Slow(), processes=int(sys.argv[3]), progress=False)
 """
 
 
@@ -294,7 +295,7 @@ def test_inspecting_shows_the_same_documents_for_the_same_seed(tmp_path):
 
 def test_inspecting_shows_no_document_twice_and_looks_beyond_the_beginning_of_a_large_file(tmp_path, monkeypatch):
     sources = corpus(tmp_path / "in", 4000)
-    monkeypatch.setattr(sys.modules["cngpt.corpus.prepare"], "LOOK_BYTES", 20_000)
+    monkeypatch.setattr(streams, "LOOK_BYTES", 20_000)
     found = [document.title for document, _, _ in inspect(sources, 200)]
     assert len(set(found)) == 200
     numbers = [int(title[1:-1]) for title in found]
@@ -345,7 +346,7 @@ def test_inspecting_says_what_was_skipped_once(tmp_path, capsys):
 
 
 def test_a_long_run_shows_a_bar_and_every_run_a_table(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["cngpt.bar"], "BAR_AFTER", -1.0)
+    monkeypatch.setattr("cngpt.progress.BAR_AFTER", -1.0)
     prepare(corpus(tmp_path / "in", 100), tmp_path / "out", TOKENIZER, progress=True)
     shown = capsys.readouterr().err
     assert "reading and cleaning" in shown and "tokenizing" in shown
@@ -383,7 +384,7 @@ def test_any_text_at_all_can_be_prepared(tmp_path_factory, contents):
 def test_another_tokenizer_needs_no_second_cleaning_and_not_even_the_raw_texts(tmp_path, monkeypatch):
     sources = corpus(tmp_path / "in", 40)
     first = run(sources, tmp_path / "one", texts=tmp_path / "texts")
-    monkeypatch.setattr(sys.modules["cngpt.corpus.stages"], "Cleaner", None)  # cleaning would fail
+    monkeypatch.setattr(stages, "Cleaner", None)  # cleaning would fail
     other = CodePoints()
     other.fingerprint = "another"
     again = prepare(sources, tmp_path / "two", other, texts=tmp_path / "texts", progress=False)
@@ -410,7 +411,7 @@ def test_a_source_that_changes_while_it_is_read_is_said(tmp_path):
 
 def test_a_worker_that_outlives_its_parent_gives_no_half_folder_a_name(tmp_path, monkeypatch):
     """Its parent was killed; while the next run removes what is half made, it is done and renames its folder."""
-    with suppress(InterruptedError), Workplace(tmp_path / "out", {}) as place:
+    with suppress(InterruptedError), resumable_folder(tmp_path / "out", {}) as place:
         orphan = whole_folder(place / "read/00003")
         (orphan.__enter__() / "texts.json").write_text("{}")
         raise InterruptedError  # what is half made stays
@@ -419,26 +420,26 @@ def test_a_worker_that_outlives_its_parent_gives_no_half_folder_a_name(tmp_path,
     def remove_while_it_is_renamed(path, **options):
         monkeypatch.undo()
         with suppress(FileNotFoundError):
-            orphan.__exit__(None)
+            orphan.__exit__(None, None, None)
             renamed.append(path)
         remove(path, **options)
 
     monkeypatch.setattr(shutil, "rmtree", remove_while_it_is_renamed)
-    with Workplace(tmp_path / "out", {}) as place:
+    with resumable_folder(tmp_path / "out", {}) as place:
         assert not renamed and not list(place.glob("read/*"))
 
 
-def test_a_workplace_that_was_half_thrown_away_is_begun_anew(tmp_path, monkeypatch):
+def test_a_resumable_folder_that_was_half_thrown_away_is_begun_anew(tmp_path, monkeypatch):
     def killed(path, **options):
         shutil.rmtree(path / "read/00001")
         raise InterruptedError
 
-    with monkeypatch.context() as patch, suppress(InterruptedError), Workplace(tmp_path / "out", {}) as place:
+    with monkeypatch.context() as patch, suppress(InterruptedError), resumable_folder(tmp_path / "out", {}) as place:
         (place / "read/00001").mkdir(parents=True)
         (place / "read/00002").mkdir()
-        patch.setattr("cngpt.corpus.workplace.shutil", SimpleNamespace(rmtree=killed))
+        patch.setattr("cngpt.corpus.resumable.shutil", SimpleNamespace(rmtree=killed))
     assert (place / "read/00002").exists()
-    with Workplace(tmp_path / "out", {}) as place:
+    with resumable_folder(tmp_path / "out", {}) as place:
         assert not list(place.glob("read/*"))
 
 
@@ -451,13 +452,12 @@ def test_what_a_process_left_that_had_all_done_is_swept_up(tmp_path):
     assert not left.exists() and sorted(os.listdir(tmp_path)) == ["in", "other", "out", "out-texts"]
 
 
-def test_a_unit_that_was_made_twice_keeps_the_first_folder_where_it_is(tmp_path):
-    first, second = whole_folder(tmp_path / "00003"), whole_folder(tmp_path / "00003")
-    second.new = tmp_path / ".00003.other.tmp"  # of another process
-    for folder, text in ((first, "first"), (second, "second")):
-        with folder as new:
-            (new / "texts.json").write_text(text)
-            if folder is first:
+def test_a_unit_that_was_made_twice_keeps_the_first_folder_where_it_is(tmp_path, monkeypatch):
+    for text in "first", "second":
+        with monkeypatch.context() as patch:
+            patch.setattr("os.getpid", lambda text=text: text)  # another process
+            with whole_folder(tmp_path / "00003") as new:
+                (new / "texts.json").write_text(text)
                 opened = new / "texts.json"
     assert (tmp_path / "00003/texts.json").read_text() == "first" and not opened.exists()
     assert os.listdir(tmp_path) == ["00003"]

@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
-import cngpt.corpus
-from cngpt.corpus import open_source
 from cngpt.corpus.document import Document, Tally
-from cngpt.corpus.readers import raw
+from cngpt.corpus.readers import open_source, raw
 from cngpt.errors import ConfigError
 
-SAMPLE = Path(cngpt.corpus.__file__).parent / "sample"
+SAMPLE = Path(__file__).parents[2] / "cngpt/corpus/sample"
 
 
 def read(root, reader="files", **options):

@@ -7,16 +7,18 @@ from pathlib import Path
 import fsspec
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cngpt import files
-from cngpt.cli.check import check
-from cngpt.cli.main import register_resolvers
+from cngpt.cli.compose import register_resolvers
+from cngpt.corpus.settings import Prepare
 from cngpt.errors import ConfigError, UserError
-from cngpt.tasks.inputs import fetched, prepared, tokenizer_of
+from cngpt.files.remote import RemoteFile, remote_errors
 from cngpt.tokens import load_tokenizer
 from cngpt.tokens.shards import Shards
 from tests.conftest import ROOT
-from tests.corpus.test_prepare import bytes_of, corpus, run, small_pieces
+from tests.corpus.fakes import CodePoints, Preparation
+from tests.corpus.test_prepare import bytes_of, corpus, run, small_units
 
 SAMPLE = ROOT / "cngpt/corpus/sample"
 
@@ -37,10 +39,11 @@ def put(folder, url):
             file.write(Path(path).read_bytes())
 
 
-def options(tmp_path, *overrides):
+def options(tmp_path, *overrides) -> Preparation:
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("config", [f"paths.data={tmp_path / 'data'}", "prepare.processes=1", *overrides])
+        cfg = compose("config", [f"paths.data={tmp_path / 'data'}", "prepare.processes=1", *overrides])
+    return Preparation(OmegaConf.to_container(cfg, resolve=True))
 
 
 def test_texts_elsewhere_give_the_shards_of_texts_here(tmp_path, remote):
@@ -59,7 +62,7 @@ def test_texts_elsewhere_give_the_shards_of_texts_here(tmp_path, remote):
 
 
 def test_a_large_file_elsewhere_is_cut_at_line_ends(tmp_path, remote, monkeypatch):
-    small_pieces(monkeypatch)
+    small_units(monkeypatch)
     here = corpus(tmp_path / "in", 1000)[0]
     put(tmp_path / "in", f"{remote}/in")
     run([here], tmp_path / "here")
@@ -69,23 +72,23 @@ def test_a_large_file_elsewhere_is_cut_at_line_ends(tmp_path, remote, monkeypatc
 
 
 def test_shards_are_sent_fetched_and_the_same(tmp_path, remote, capsys):
-    cfg = options(tmp_path, f"prepare.out={remote}/shards")
+    mine = options(tmp_path, f"prepare.out={remote}/shards")
     tokenizer = load_tokenizer("hanzi")
-    here = prepared(cfg, tokenizer)
+    here = mine.prepared(tokenizer)
     assert here.is_relative_to(tmp_path / "data")
     assert f"sent to {remote}/shards; data=shards data.root={remote}/shards" in capsys.readouterr().err
     sent = {p[len(f"{remote}/shards/") :]: files.open_read(p).read() for p, _ in files.listing(f"{remote}/shards")}
     assert sent == {str(p.relative_to(here)): p.read_bytes() for p in here.rglob("*") if p.is_file()}
-    prepared(cfg, tokenizer)
+    mine.prepared(tokenizer)
     assert "sent to" not in capsys.readouterr().err  # it is there
 
     shards = options(tmp_path / "elsewhere", "data=shards", f"data.root={remote}/shards")
-    assert tokenizer_of(shards, set(), None, None).fingerprint == tokenizer.fingerprint
-    copy = prepared(shards, tokenizer)
+    copy = shards.prepared(tokenizer)
+    assert load_tokenizer(copy / "tokenizer.json").fingerprint == tokenizer.fingerprint
     assert copy.is_relative_to(tmp_path / "elsewhere")
     assert bytes_of(copy) == bytes_of(here)
     before = (copy / "train/00000.bin").stat().st_ino
-    assert fetched(shards) == copy and (copy / "train/00000.bin").stat().st_ino == before
+    assert shards.fetched() == copy and (copy / "train/00000.bin").stat().st_ino == before
 
 
 def test_what_was_sent_half_is_never_taken_for_whole(tmp_path, remote, monkeypatch):
@@ -106,31 +109,31 @@ def test_what_was_sent_half_is_never_taken_for_whole(tmp_path, remote, monkeypat
     assert sent and not any(target.endswith("manifest.json") for target in sent)
     shards = options(tmp_path, "data=shards", f"data.root={remote}/shards")
     with pytest.raises(ConfigError, match=r"holds no train/manifest\.json; it is no folder of shards, or was sent half"):
-        fetched(shards)
-    told = []
-    files.send_folder(here, f"{remote}/shards", "manifest.json", told.append)
-    assert sum(told) == files.size_of(here) == files.size_of(f"{remote}/shards")
-    assert bytes_of(fetched(shards)) == bytes_of(here)
+        shards.fetched()
+    reported = []
+    files.send_folder(here, f"{remote}/shards", "manifest.json", reported.append)
+    assert sum(reported) == files.size_of(here) == files.size_of(f"{remote}/shards")
+    assert bytes_of(shards.fetched()) == bytes_of(here)
     # another corpus in the same place: nothing of the old one stays, and the copy here gives way
     other = run_into(tmp_path / "b", corpus(tmp_path / "in2", 80))
     (tmp_path / "more").mkdir()
     (tmp_path / "more/00077.bin").write_bytes(b"of a larger corpus")
     put(tmp_path / "more", f"{remote}/shards/train")
     files.send_folder(other, f"{remote}/shards", "manifest.json")
-    assert bytes_of(fetched(shards)) == bytes_of(other)
+    assert bytes_of(shards.fetched()) == bytes_of(other)
     assert not files.exists(f"{remote}/shards/train/00077.bin")
 
 
-@pytest.mark.parametrize("place", ["raw", "train"])
-def test_other_peoples_files_in_the_place_stay(tmp_path, remote, place):
+@pytest.mark.parametrize("folder", ["raw", "train"])
+def test_other_peoples_files_in_the_folder_stay(tmp_path, remote, folder):
     here = run_into(tmp_path / "a", corpus(tmp_path / "in", 50))
-    put(tmp_path / "in", f"{remote}/shards/{place}")
-    with pytest.raises(UserError, match=rf"/shards holds other files, {place}/a.jsonl for one, and is not replaced"):
+    put(tmp_path / "in", f"{remote}/shards/{folder}")
+    with pytest.raises(UserError, match=rf"/shards holds other files, {folder}/a.jsonl for one, and is not replaced"):
         files.send_folder(here, f"{remote}/shards", "manifest.json")
-    said = rf"prepare\.out=.*/shards: holds other files, {place}/a.jsonl for one"
-    with pytest.raises(ConfigError, match=said):  # before anything is prepared
-        prepared(options(tmp_path, f"prepare.out={remote}/shards"), load_tokenizer("hanzi"))
-    assert files.below(f"{remote}/shards") == [f"{place}/a.jsonl"]
+    line = rf"prepare\.out=.*/shards: holds other files, {folder}/a.jsonl for one"
+    with pytest.raises(ConfigError, match=line):  # before anything is prepared
+        options(tmp_path, f"prepare.out={remote}/shards").prepared(load_tokenizer("hanzi"))
+    assert files.below(f"{remote}/shards") == [f"{folder}/a.jsonl"]
 
 
 def run_into(folder, sources):
@@ -147,18 +150,18 @@ def test_damage_on_the_way_is_found_and_leaves_no_copy(tmp_path, remote):
         file.write(data)
     shards = options(tmp_path, "data=shards", f"data.root={remote}/shards")
     with pytest.raises(UserError, match=r"00000\.bin does not have the checksum"):
-        fetched(shards)
+        shards.fetched()
     assert not list((tmp_path / "data/fetched").iterdir())
 
 
-def test_others_shards_in_the_place_are_not_replaced_unasked(tmp_path, remote):
+def test_others_shards_in_the_folder_are_not_replaced_unasked(tmp_path, remote):
     here = run_into(tmp_path / "a", corpus(tmp_path / "in", 50))
     files.send_folder(here, f"{remote}/shards", "manifest.json")
     tokenizer = load_tokenizer("hanzi")
     with pytest.raises(ConfigError, match=r"prepare\.out=.*other shards are there.*overwrite=true"):
-        prepared(options(tmp_path, f"prepare.out={remote}/shards"), tokenizer)
+        options(tmp_path, f"prepare.out={remote}/shards").prepared(tokenizer)
     assert not (tmp_path / "data").exists()  # said before anything was done
-    out = prepared(options(tmp_path, f"prepare.out={remote}/shards", "overwrite=true"), tokenizer, again=True)
+    out = options(tmp_path, f"prepare.out={remote}/shards").prepared(tokenizer, overwrite=True)
     sent = json.loads(files.open_read(f"{remote}/shards/train/manifest.json").read())
     assert sent == json.loads((out / "train/manifest.json").read_text())
 
@@ -169,10 +172,7 @@ def test_what_must_be_local_says_so(tmp_path):
     with pytest.raises(ConfigError, match="the clean texts stay there"):
         run(corpus(tmp_path / "in", 5), "memory://bucket/out")
     with pytest.raises(ConfigError, match=r"prepare\.texts=gs://b/t: the clean texts stay on a local disk"):
-        cfg = options(tmp_path, "prepare.texts=gs://b/t")
-        register_resolvers()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            check(cfg, [], {}, False)
+        Prepare(texts="gs://b/t")
 
 
 def test_an_address_of_no_known_kind_is_one_line():
@@ -181,7 +181,7 @@ def test_an_address_of_no_known_kind_is_one_line():
 
 
 def test_a_line_that_breaks_stops_the_run_and_loses_no_document(tmp_path, remote, monkeypatch):
-    small_pieces(monkeypatch)
+    small_units(monkeypatch)
     here = corpus(tmp_path / "in", 600)[0]
     put(tmp_path / "in", f"{remote}/in")
     source, reads = {**here, "root": f"{remote}/in"}, []
@@ -189,15 +189,15 @@ def test_a_line_that_breaks_stops_the_run_and_loses_no_document(tmp_path, remote
     def breaks(self, buffer):
         reads.append(1)
         if len(reads) > 4:
-            with files._remote(self._path):
+            with remote_errors(self._path):
                 raise ConnectionError("reset by peer")
         return whole(self, buffer)
 
-    whole = files._RemoteFile.readinto
-    monkeypatch.setattr(files._RemoteFile, "readinto", breaks)
+    whole = RemoteFile.readinto
+    monkeypatch.setattr(RemoteFile, "readinto", breaks)
     with pytest.raises(UserError, match=r"a\.jsonl cannot be reached: reset by peer; the same command tries again"):
         run([source], tmp_path / "there")
-    monkeypatch.setattr(files._RemoteFile, "readinto", whole)
+    monkeypatch.setattr(RemoteFile, "readinto", whole)
     assert run([source], tmp_path / "there")["documents"] == {"read": 600, "kept": 600, "dropped": 0, "skipped": 0}
 
 
@@ -225,13 +225,15 @@ def test_a_remote_file_is_read_like_a_local_one(tmp_path, remote):
 @pytest.mark.parametrize("other, key", [
     (["clean=web"], "clean"), (["dedup=off"], "dedup"), (["data.valid_fraction=0.3"], "data.valid_fraction"), (["data.root={other}"], "data.root"),
 ])  # fmt: skip
-def test_shards_of_a_named_place_that_were_made_otherwise_are_not_taken(tmp_path, other, key):
+def test_shards_of_a_named_folder_that_were_made_otherwise_are_not_taken(tmp_path, other, key):
     corpus(tmp_path / "in", 50)
     (tmp_path / "elsewhere").mkdir()
     corpus(tmp_path / "elsewhere/in", 50)
-    place, tokenizer = f"prepare.out={tmp_path / 'shards'}", load_tokenizer("hanzi")
-    mine = ["data=files", f"data.root={tmp_path / 'in'}", place]
-    assert prepared(options(tmp_path, *mine), tokenizer) == prepared(options(tmp_path, *mine), tokenizer)
+    mine = ["data=files", f"data.root={tmp_path / 'in'}", f"prepare.out={tmp_path / 'shards'}"]
+    tokenizer = load_tokenizer("hanzi")
+    assert options(tmp_path, *mine).prepared(tokenizer) == options(tmp_path, *mine).prepared(tokenizer)
     changed = options(tmp_path, *mine, *[o.format(other=tmp_path / "elsewhere/in") for o in other])
     with pytest.raises(ConfigError, match=rf"prepare.out=.*shards: was made with another {key};.*overwrite=true"):
-        prepared(changed, tokenizer)
+        changed.prepared(tokenizer)
+    with pytest.raises(ConfigError, match=r"prepare.out=.*shards: was made with another tokenizer;.*overwrite=true"):
+        options(tmp_path, *mine).prepared(CodePoints())

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cngpt.corpus.dedup import Dedup
-from cngpt.corpus.prepare import BASIC
-from cngpt.corpus.report import LEAD, where_they_part
+from cngpt.corpus.clean import BASIC
+from cngpt.corpus.dedup.settings import Dedup
+from cngpt.corpus.report import LEAD, first_difference
 from cngpt.corpus.report_page import side_by_side
 from tests.conftest import ROOT
 from tests.corpus.test_prepare import run
@@ -141,7 +141,7 @@ def test_a_difference_far_into_a_text_is_shown_with_what_surrounds_it():
 @given(st.text("ab", max_size=200), st.text("ab", max_size=200), st.text("ab", max_size=200))
 def test_where_two_texts_part_is_found(same, a, b):
     wanted = len(os.path.commonprefix([same + a, same + b]))  # noqa: RUF071 (of characters is meant)
-    assert where_they_part(same + a, same + b) == (wanted - LEAD if wanted > LEAD else 0)
+    assert first_difference(same + a, same + b) == (wanted - LEAD if wanted > LEAD else 0)
 
 
 def test_the_original_stands_beside_its_copy(made):

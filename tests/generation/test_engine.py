@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +9,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cngpt.generation import Engine, Sampling
-from cngpt.model import GPT
+from cngpt.generation import Engine, Sampling, fixed_shapes
+from cngpt.model.gpt import GPT
 from cngpt.tokens import Tokenizer, load_tokenizer
 from tests.conftest import tiny_shape, tiny_tokenizer
 from tests.golden_seed import load_seed_model
@@ -36,14 +35,16 @@ class Numbers:
     def decode(self, ids) -> str:
         return " ".join(str(id) for id in ids if id != self.eos_id)
 
+    decode_as_gpt2ml = decode
+
 
 @pytest.fixture
 def engine(gpt) -> Engine:
     return Engine(gpt, tiny_tokenizer())
 
 
-def texts(stories) -> list[list[str]]:
-    return [[story.text for story in of_prompt] for of_prompt in stories]
+def changed(sampling: Sampling, **changes) -> Sampling:
+    return Sampling(**{**sampling.model_dump(), **changes})
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
@@ -53,12 +54,12 @@ def test_greedy_texts_are_hugging_faces(penalty):
     settings = {"do_sample": False, "max_new_tokens": length, "repetition_penalty": penalty}
     want = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), pad_token_id=0, eos_token_id=None, **settings)[:, 7:]
     never = Numbers(vocab_size=64, eos_id=-1)  # Hugging Face's eos_token_id=None
-    sampling = replace(GREEDY, repetition_penalty=penalty, max_new_tokens=length)
+    sampling = changed(GREEDY, repetition_penalty=penalty, max_new_tokens=length)
     got = Engine(ours, never).generate([" ".join(map(str, row)) for row in prompt.tolist()], sampling=sampling)
     assert [stories[0].tokens for stories in got] == want.tolist()
 
 
-def test_greedy_texts_are_the_seeds(shared):
+def test_greedy_texts_are_gpt2mls(shared):
     golden = shared("golden")
     gpt = load_seed_model(golden)
     runs = [run for run in json.loads((golden / "generation.json").read_text()) if run["eos"] == -1]
@@ -66,17 +67,17 @@ def test_greedy_texts_are_the_seeds(shared):
     for run in runs:
         prompts = [" ".join(map(str, prompt)) for prompt in run["prompt"]]
         length = min(len(tokens) for tokens in run["tokens"]) - len(run["prompt"][0])  # up to the end of the context
-        stories = Engine(gpt, Numbers(300, eos_id=-1)).generate(prompts, sampling=replace(GREEDY, max_new_tokens=length))
+        stories = Engine(gpt, Numbers(300, eos_id=-1)).generate(prompts, sampling=changed(GREEDY, max_new_tokens=length))
         assert [p + s[0].tokens for p, s in zip(run["prompt"], stories, strict=True)] == run["tokens"], run["name"]
 
 
-def test_texts_end_where_the_seeds_ended(shared):
+def test_texts_end_where_gpt2mls_ended(shared):
     golden = shared("golden")
     gpt = load_seed_model(golden)
     runs = [run for run in json.loads((golden / "generation.json").read_text()) if run["eos"] != -1]
     assert len(runs) == 5
     for run in runs:
-        sampling = replace(GREEDY, nucleus="gpt2ml", stop="gpt2ml", min_len=run["min_len"], max_new_tokens=1024)
+        sampling = changed(GREEDY, compat="gpt2ml", min_len=run["min_len"], max_new_tokens=1024)
         prompts = [" ".join(map(str, prompt)) for prompt in run["prompt"]]
         stories = Engine(gpt, Numbers(300, eos_id=run["eos"])).generate(prompts, sampling=sampling)
         for prompt, tokens, (story,) in zip(run["prompt"], run["tokens"], stories, strict=True):
@@ -87,10 +88,9 @@ def test_texts_end_where_the_seeds_ended(shared):
                 assert ours == tokens[: len(ours)] and story.finished == (run["eos"] in tokens), run["name"]
 
 
-def test_the_seeds_stop_fills_the_context_where_no_end_comes(gpt):
-    (story,) = Engine(gpt, Numbers(64, eos_id=-1)).generate(["5 6"], sampling=replace(GREEDY, stop="gpt2ml", max_new_tokens=999))[
-        0
-    ]
+def test_gpt2mls_stop_fills_the_context_where_no_end_comes(gpt):
+    sampling = changed(GREEDY, compat="gpt2ml", max_new_tokens=999)
+    (story,) = Engine(gpt, Numbers(64, eos_id=-1)).generate(["5 6"], sampling=sampling)[0]
     assert len(story.tokens) == gpt.shape.n_ctx + 1 - 2  # one more than it can read, as in the seed
     assert not story.finished
 
@@ -103,7 +103,7 @@ def full_stop_tokenizer():
 
 def test_an_end_of_text_that_is_text_is_shown_and_does_not_end_it_too_early(gpt):
     tokenizer = full_stop_tokenizer()
-    sampling = replace(LIVELY, min_new_tokens=40, max_new_tokens=400)
+    sampling = changed(LIVELY, min_new_tokens=40, max_new_tokens=400)
     stories = Engine(gpt, tokenizer).generate(["丁"], n=8, sampling=sampling)[0]
     assert all(len(story.tokens) >= 40 and story.text.endswith("。") for story in stories if story.finished)
     assert any(story.finished for story in stories)
@@ -113,25 +113,24 @@ def test_an_end_of_text_that_is_text_is_shown_and_does_not_end_it_too_early(gpt)
 def test_a_full_stop_ends_no_text_before_a_hundred_tokens_unless_asked(gpt):
     engine = Engine(gpt, full_stop_tokenizer())
     for asked, least in ((0, 100), (5, 5)):
-        sampling = replace(LIVELY, min_new_tokens=asked, max_new_tokens=400)
+        sampling = changed(LIVELY, min_new_tokens=asked, max_new_tokens=400)
         lengths = [len(story.tokens) for story in engine.generate(["丁"], n=12, sampling=sampling)[0] if story.finished]
         assert lengths and least <= min(lengths) < least + 100
 
 
-def test_the_seeds_join_drops_unknowns_and_never_takes_a_piece_back(gpt):
+def test_as_gpt2ml_prints_it_a_text_has_no_unknowns_and_no_piece_is_taken_back(gpt):
     engine = Engine(gpt, full_stop_tokenizer())
-    sampling = replace(LIVELY, join="gpt2ml", nucleus="gpt2ml", max_new_tokens=200)
-    (story,) = engine.generate(["丁[UNK]丁"], sampling=sampling)[0]
-    assert (
-        engine.tokenizer.unk_id in story.tokens and "□" not in story.text and "##" not in story.text and "[UNK]" not in story.text
-    )
-    assert engine.tokenizer.pad_id not in story.tokens
+    sampling = changed(LIVELY, compat="gpt2ml", min_len=200, max_new_tokens=200)
+    stories = engine.generate(["丁[UNK]丁"], n=10, sampling=sampling)[0]
+    tokens = {id for story in stories for id in story.tokens}
+    assert {engine.tokenizer.unk_id, engine.tokenizer.id("##a")} <= tokens and engine.tokenizer.pad_id not in tokens
+    assert not any(sign in story.text for story in stories for sign in ("□", "##", "[UNK]"))
     pieces = list(engine.stream("丁[UNK]丁", sampling))
-    assert "".join(pieces) == story.text
+    assert "".join(pieces) == stories[0].text
 
 
 def test_a_text_does_not_depend_on_what_else_is_in_the_batch(engine):
-    sampling = replace(LIVELY, max_new_tokens=45, min_new_tokens=40, repetition_penalty=1.2)  # far beyond the context of 32
+    sampling = changed(LIVELY, max_new_tokens=45, min_new_tokens=40, repetition_penalty=1.2)  # far beyond the context of 32
     together = engine.generate(PROMPTS, n=2, sampling=sampling)
     alone = [engine.generate([prompt], n=2, sampling=sampling)[0] for prompt in PROMPTS]
     small = Engine(engine.gpt, engine.tokenizer, batch_tokens=1).generate(PROMPTS[::-1], n=2, sampling=sampling)[::-1]
@@ -152,11 +151,11 @@ def test_batches_keep_to_their_budget(engine):
 def test_the_same_seed_gives_the_same_text_and_another_seed_another(engine):
     first = engine.generate(PROMPTS, sampling=LIVELY)
     assert first == engine.generate(PROMPTS, sampling=LIVELY)
-    assert first != engine.generate(PROMPTS, sampling=replace(LIVELY, seed=2))
+    assert first != engine.generate(PROMPTS, sampling=changed(LIVELY, seed=2))
 
 
 def test_a_text_ends_at_eos_and_not_before_min_new_tokens(engine):
-    stories = engine.generate(PROMPTS, n=20, sampling=replace(LIVELY, temperature=9.0, min_new_tokens=3, max_new_tokens=100))
+    stories = engine.generate(PROMPTS, n=20, sampling=changed(LIVELY, temperature=9.0, min_new_tokens=3, max_new_tokens=100))
     lengths = [len(story.tokens) for of_prompt in stories for story in of_prompt if story.finished]
     eos = engine.tokenizer.eos_id
     assert len(lengths) > 50  # of 100, at one chance in about 60 a token
@@ -169,19 +168,19 @@ def test_control_tokens_and_rows_without_a_token_never_come():
     torch.manual_seed(0)
     gpt = GPT(tiny_shape(vocab_size=90)).init_weights().eval()
     tokenizer = tiny_tokenizer(64)
-    stories = Engine(gpt, tokenizer).generate(PROMPTS, n=10, sampling=replace(LIVELY, temperature=100.0, max_new_tokens=60))
-    said = {id for of_prompt in stories for story in of_prompt for id in story.tokens}
-    assert len(said) > 50
-    assert max(said) < 64
-    assert not said & {*tokenizer.control_ids, tokenizer.pad_id, tokenizer.unk_id}
+    stories = Engine(gpt, tokenizer).generate(PROMPTS, n=10, sampling=changed(LIVELY, temperature=100.0, max_new_tokens=60))
+    written = {id for of_prompt in stories for story in of_prompt for id in story.tokens}
+    assert len(written) > 50
+    assert max(written) < 64
+    assert not written & {*tokenizer.control_ids, tokenizer.pad_id, tokenizer.unk_id}
 
 
-def test_every_prompt_opens_a_document_but_for_the_seeds_models(gpt):
+def test_every_prompt_opens_a_document_but_for_gpt2mls_models(gpt):
     read = []
     gpt.register_forward_pre_hook(lambda module, args: read.append(args[0].tolist()))
     tokenizer, seeds = tiny_tokenizer(), tiny_tokenizer(manner="gpt2ml")
     eos, (a,) = tokenizer.eos_id, tokenizer.encode("a")
-    one = replace(GREEDY, max_new_tokens=1)
+    one = changed(GREEDY, max_new_tokens=1)
     cls = json.loads(tokenizer.to_json())
     cls["decoder"]["cngpt"]["opening"] = "[CLS]"
     classed = Tokenizer.from_json(json.dumps(cls))
@@ -200,7 +199,7 @@ def test_the_opening_eos_is_not_made_less_likely_by_the_repetition_penalty():
         gpt.tok.weight[:, 0], gpt.tok.weight[eos, 0] = 1.0, 1.01
         gpt.ln_final.weight.zero_()
         gpt.ln_final.bias[0] = 1.0
-    (story,) = Engine(gpt, tiny_tokenizer()).generate([""], sampling=replace(GREEDY, repetition_penalty=2.0))[0]
+    (story,) = Engine(gpt, tiny_tokenizer()).generate([""], sampling=changed(GREEDY, repetition_penalty=2.0))[0]
     assert story.finished
     assert story.tokens == []
 
@@ -208,7 +207,7 @@ def test_the_opening_eos_is_not_made_less_likely_by_the_repetition_penalty():
 def test_a_text_may_be_longer_than_the_context(engine):
     read = []
     engine.gpt.register_forward_pre_hook(lambda module, args: read.append(args[0].shape[1]))
-    sampling = replace(LIVELY, min_new_tokens=100, max_new_tokens=100)
+    sampling = changed(LIVELY, min_new_tokens=100, max_new_tokens=100)
     (story,) = engine.generate(["丞一丁"], sampling=sampling)[0]
     assert len(story.tokens) == 100
     assert not story.cut
@@ -261,12 +260,12 @@ def test_pieces_of_bytes_are_whole_characters_and_never_taken_back(bpe, seed, pr
 
 
 def test_the_engine_leaves_mode_and_random_state_as_they_were(gpt):
-    gpt = GPT(replace(gpt.shape, dropout=0.5)).init_weights().train()
+    gpt = GPT(gpt.shape.model_copy(update={"dropout": 0.5})).init_weights().train()
     gpt.blocks[0].eval()
     modes, state, numpy_state = [m.training for m in gpt.modules()], torch.get_rng_state(), np.random.get_state()[1].tolist()
     engine = Engine(gpt, tiny_tokenizer())
     dropped = engine.generate(PROMPTS, sampling=LIVELY)
-    half_read = engine.stream("a", replace(LIVELY, min_new_tokens=20))
+    half_read = engine.stream("a", changed(LIVELY, min_new_tokens=20))
     next(half_read)
     next(half_read)
     assert torch.is_grad_enabled()
@@ -280,7 +279,7 @@ def test_the_engine_leaves_mode_and_random_state_as_they_were(gpt):
 
 def test_mode_is_restored_after_an_error(engine):
     engine.gpt.train()
-    engine.gpt.ln_final.register_forward_pre_hook(lambda *_: 1 / 0)
+    engine.gpt.blocks[-1].register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         engine.generate(["a"])
     assert engine.gpt.training
@@ -297,8 +296,21 @@ def test_generation_under_autocast_spoils_no_training_step_beside_it(engine):
 
 def test_a_prompt_read_in_pieces_goes_on_as_one_read_at_once(engine, monkeypatch):
     want = engine.generate(PROMPTS, sampling=LIVELY)
-    monkeypatch.setattr("cngpt.generation.engine.READ_AT_ONCE", 4)
+    monkeypatch.setattr("cngpt.generation.reading.READ_AT_ONCE", 4)
     assert engine.generate(PROMPTS, sampling=LIVELY) == want
+
+
+def test_fixed_shapes_write_the_texts_of_growing_ones(engine, monkeypatch):
+    shapes = set()
+    engine.gpt.register_forward_pre_hook(lambda module, args: shapes.add(tuple(args[0].shape)))
+    sampling = changed(LIVELY, max_new_tokens=60, repetition_penalty=1.2)
+    want = engine.generate(PROMPTS, sampling=sampling)
+    assert len(shapes) > 5
+    shapes.clear()
+    monkeypatch.setattr("cngpt.generation.engine.batch_reader", fixed_shapes.FixedShapeReader)
+    monkeypatch.setattr(fixed_shapes, "fetch", lambda logits: logits)
+    assert engine.generate(PROMPTS, sampling=sampling) == want
+    assert shapes <= {(len(PROMPTS), columns) for columns in (1, 8, 16, 24, 32)}
 
 
 def test_no_prompts_and_no_samples_are_no_error(engine):

@@ -1,6 +1,8 @@
 """What each filter keeps, and that a draw follows the probabilities."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from cngpt.errors import ConfigError
-from cngpt.generation import Sampling
+from cngpt.generation import Sampling, saved_defaults
 from cngpt.generation.sampling import choose, draw, generator, repetition_penalty, top_k, top_p
+from tests.conftest import ROOT
 
 NOTHING = torch.zeros(5, dtype=torch.bool)
 
@@ -24,16 +27,16 @@ def kept(logits: torch.Tensor) -> list[int]:
     return torch.where(logits[0] > -math.inf)[0].tolist()
 
 
-def test_the_usual_nucleus_keeps_the_token_that_crosses_p_and_gpt2mls_drops_it():
+def test_the_nucleus_keeps_the_token_that_crosses_p_and_gpt2mls_drops_it():
     logits = logits_of(0.1, 0.4, 0.2, 0.3)
     assert kept(top_p(logits, 0.8)) == [1, 2, 3]
-    assert kept(top_p(logits, 0.8, "gpt2ml")) == [1, 3]
+    assert kept(top_p(logits, 0.8, keep_crossing=False)) == [1, 3]
 
 
 def test_the_likeliest_token_stays_whatever_p_is():
-    for nucleus in ("usual", "gpt2ml"):
-        assert kept(top_p(logits_of(0.1, 0.6, 0.3), 0.0, nucleus)) == [1]
-        assert kept(top_p(logits_of(0.1, 0.6, 0.3), 0.5, nucleus)) == [1]
+    for keep_crossing in (True, False):
+        assert kept(top_p(logits_of(0.1, 0.6, 0.3), 0.0, keep_crossing)) == [1]
+        assert kept(top_p(logits_of(0.1, 0.6, 0.3), 0.5, keep_crossing)) == [1]
 
 
 def test_gpt2mls_nucleus_is_the_seeds_with_the_pad_masked_before_sorting(shared):
@@ -41,14 +44,14 @@ def test_gpt2mls_nucleus_is_the_seeds_with_the_pad_masked_before_sorting(shared)
     for logits, p, want in zip(golden["logits"], golden["p"], golden["kept"], strict=True):
         row = torch.from_numpy(logits)[None].clone()
         row[:, 0] = -math.inf
-        got = top_p(row, float(p), "gpt2ml")[0] > -math.inf
+        got = top_p(row, float(p), keep_crossing=False)[0] > -math.inf
         assert torch.equal(got, torch.from_numpy(want))
 
 
 def test_banned_ids_are_gone_before_the_nucleus_is_measured():
     logits = logits_of(0.6, 0.2, 0.1, 0.06, 0.04)
     banned = torch.tensor([True, False, False, False, False])
-    sampling = Sampling(temperature=1.0, top_p=0.5, nucleus="gpt2ml")  # without id 0: 0.5, 0.25, ...
+    sampling = Sampling(temperature=1.0, top_p=0.5, compat="gpt2ml")  # without id 0: 0.5, 0.25, ...
     assert {choose(logits, sampling, banned, None, [generator(s, 0, [])]).item() for s in range(50)} == {1}
 
 
@@ -58,9 +61,9 @@ def test_top_k_keeps_k_and_no_more_than_there_are():
     assert kept(top_k(logits, 99)) == [0, 1, 2, 3]
 
 
-def test_the_repetition_penalty_makes_what_was_said_less_likely_on_both_sides_of_zero():
-    logits, said = torch.tensor([[2.0, -2.0, 2.0, -2.0]]), torch.tensor([[True, True, False, False]])
-    assert_close(repetition_penalty(logits, said, 2.0), torch.tensor([[1.0, -4.0, 2.0, -2.0]]))
+def test_the_repetition_penalty_makes_seen_tokens_less_likely_on_both_sides_of_zero():
+    logits, seen = torch.tensor([[2.0, -2.0, 2.0, -2.0]]), torch.tensor([[True, True, False, False]])
+    assert_close(repetition_penalty(logits, seen, 2.0), torch.tensor([[1.0, -4.0, 2.0, -2.0]]))
 
 
 def test_temperature_zero_is_the_likeliest_and_takes_no_random_number():
@@ -97,33 +100,77 @@ def test_temperature_is_a_power_on_the_probabilities():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "line"),
     [
-        ("temperature", -0.1),
-        ("temperature", math.inf),
-        ("temperature", "warm"),
-        ("top_k", -1),
-        ("top_k", 1.5),
-        ("top_k", True),
-        ("top_p", 1.1),
-        ("top_p", math.nan),
-        ("nucleus", "gpt2"),
-        ("repetition_penalty", 0),
-        ("max_new_tokens", 0),
-        ("min_new_tokens", 201),
-        ("seed", None),
+        ("temperature", -0.1, "temperature=-0.1: must be 0 or more"),
+        ("temperature", math.inf, "temperature=inf: must be 0 or more"),
+        ("temperature", "warm", "temperature=warm: a number 0 or more is needed"),
+        ("top_k", -1, "top_k=-1: must be 0 or more"),
+        ("top_k", 1.5, "top_k=1.5: a whole number 0 or more is needed"),
+        ("top_k", True, "top_k=true: a whole number 0 or more is needed"),
+        ("top_p", 1.1, "top_p=1.1: must be from 0 to 1"),
+        ("top_p", math.nan, "top_p=nan: must be from 0 to 1"),
+        ("compat", "gpt2", "compat=gpt2: one of none, gpt2ml. Did you mean gpt2ml?"),
+        ("min_len", 9, "min_len=9: goes with generation.compat=gpt2ml; else min_new_tokens=..."),
+        ("repetition_penalty", 0, "repetition_penalty=0: must be above 0"),
+        ("max_new_tokens", 0, "max_new_tokens=0: must be 1 or more"),
+        ("min_new_tokens", 201, "min_new_tokens=201: must be at most max_new_tokens, 200"),
+        ("seed", None, "seed=null: a whole number 0 or more is needed"),
+        ("seed", -1, "seed=-1: must be 0 or more"),
     ],
 )
-def test_a_wrong_value_is_one_line_that_begins_with_its_key(key, value):
-    with pytest.raises(ConfigError, match=rf"^generation\.{key}={value}: must be [^\n]+$"):
+def test_a_wrong_value_is_one_line_that_begins_with_its_key(key, value, line):
+    with pytest.raises(ConfigError) as caught:
         Sampling(**{key: value})
+    assert str(caught.value) == f"generation.{line}"
+
+
+@pytest.mark.parametrize(
+    ("tried", "key"),
+    [("length", "max_new_tokens"), ("temp", "temperature"), ("penalty", "repetition_penalty"), ("topp", "top_p")],
+)
+def test_a_word_that_people_try_is_answered_with_the_key(tried, key):
+    with pytest.raises(ConfigError, match=rf"^generation\.{tried}: no such key; .* Did you mean (generation\.)?{key}\?$"):
+        Sampling(**{tried: 1})
+
+
+@pytest.mark.parametrize("key", ["nucleus", "stop", "join"])
+def test_a_key_of_earlier_versions_names_its_successor(key):
+    with pytest.raises(ConfigError, match=rf"^generation\.{key}: .*generation\.compat=gpt2ml$"):
+        Sampling(**{key: "gpt2ml"})
+
+
+@pytest.mark.parametrize(
+    ("nucleus", "stop", "join", "compat"),
+    [
+        ("usual", "usual", "usual", "none"),
+        ("gpt2ml", "gpt2ml", "gpt2ml", "gpt2ml"),
+        ("gpt2ml", "usual", "usual", "gpt2ml"),
+        ("usual", "gpt2ml", "usual", "gpt2ml"),
+        ("usual", "usual", "gpt2ml", "none"),
+    ],
+)
+def test_what_older_versions_saved_is_read(nucleus, stop, join, compat):
+    saved = {"top_p": 0.8, "nucleus": nucleus, "stop": stop, "join": join, "min_len": 0}
+    assert Sampling(**saved_defaults(saved)) == Sampling(top_p=0.8, compat=compat)
+
+
+def test_of_what_was_saved_nothing_is_lost():
+    assert saved_defaults({}) == {}
+    today = {**Sampling(compat="gpt2ml", min_len=9).model_dump(), "rerank": None}
+    assert saved_defaults(today) == today
+    assert saved_defaults({"stop": "gpt2ml", "min_len": 9, "topp": 1}) == {"compat": "gpt2ml", "min_len": 9, "topp": 1}
+    with pytest.raises(ConfigError, match=r"^generation\.stop=gpt2: .*usual, gpt2ml"):
+        saved_defaults({"stop": "gpt2"})
+
+
+def test_settings_are_read_without_torch():
+    code = "import sys; from cngpt.generation import Sampling; Sampling(top_p=0.5); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_the_keys_and_values_are_those_of_the_configuration():
-    from dataclasses import asdict
-
     from omegaconf import OmegaConf
 
-    from tests.conftest import ROOT
-
-    assert {**asdict(Sampling()), "rerank": None} == OmegaConf.to_container(OmegaConf.load(ROOT / "conf/generation/default.yaml"))
+    default = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/generation/default.yaml"))
+    assert {**Sampling().model_dump(), "rerank": None} == default

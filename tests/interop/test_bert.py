@@ -4,18 +4,20 @@ import itertools
 import json
 import math
 import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from cngpt import store, tasks
+from cngpt import checkpoints
 from cngpt.errors import ConfigError, UserError
 from cngpt.generation import Engine, Sampling
 from cngpt.generation.engine import Story
 from cngpt.interop.bert import Bert
-from cngpt.model import GPT
+from cngpt.model.gpt import GPT
+from cngpt.tasks.generate import open_reranker
 from cngpt.tokens import Tokenizer, load_tokenizer
 from cngpt.tokens.shards import ShardWriter
 from tests.commands import ROOT, run
@@ -52,15 +54,15 @@ def bert(folder) -> Bert:
 def one_by_one(bert: Bert, ids: list[int], begin: int = 0, silent=()) -> float:
     """Salazar et al. 2020, equation 1, with transformers alone."""
     row = torch.tensor([3, *ids, 4])
-    found = []
+    log_p = []
     for i in range(begin + 1, len(row) - 1):
         if row[i] in silent:
             continue
         masked = row.clone()
         masked[i] = 5
         with torch.no_grad():
-            found.append(bert.model(masked[None]).logits[0, i].log_softmax(-1)[row[i]].item())
-    return sum(found) / len(found)
+            log_p.append(bert.model(masked[None]).logits[0, i].log_softmax(-1)[row[i]].item())
+    return sum(log_p) / len(log_p)
 
 
 def story(prompt: str, text: str) -> Story:
@@ -111,16 +113,16 @@ def test_our_ids_of_berts_vocabulary_go_in_unchanged_and_the_line_end_as_unused(
     assert bert.reads(OURS) and OURS.newline_id == 1
     text = "丁七\n丂，a b"
     ids = OURS.encode(text).tolist()
-    [(_, found)] = bert.order([story("丁", text)], OURS)
-    assert found == pytest.approx(one_by_one(bert, ids, begin=1, silent=[1]), abs=1e-5)
+    [(_, score)] = bert.order([story("丁", text)], OURS)
+    assert score == pytest.approx(one_by_one(bert, ids, begin=1, silent=[1]), abs=1e-5)
 
 
 def test_texts_of_another_vocabulary_are_tokenized_once_more(bert):
     assert not bert.reads(OTHER)
     text = "丁七丂，cb 丄"
     ours = OTHER.encode(text).tolist()
-    [(_, found)] = bert.order([Story("丁七", text, ours[2:], True, False)], OTHER)
-    assert found == pytest.approx(one_by_one(bert, OURS.encode(text).tolist(), begin=2), abs=1e-5)
+    [(_, score)] = bert.order([Story("丁七", text, ours[2:], True, False)], OTHER)
+    assert score == pytest.approx(one_by_one(bert, OURS.encode(text).tolist(), begin=2), abs=1e-5)
     assert not bert.reads(Tokenizer.from_vocab([*TOKENS, "more"], name="longer", lowercase=True))
 
 
@@ -143,38 +145,38 @@ def test_a_vocabulary_may_be_a_tokenizer_json_and_weights_a_bin(tmp_path, bert):
     assert again.reads(OURS) and again.score([7, 8, 9]) == pytest.approx(bert.score([7, 8, 9]), abs=1e-6)
 
 
-def damaged(folder, what):
-    if what == "folder":
+def damaged(folder, part):
+    if part == "folder":
         return folder.parent / "nowhere"
-    if what == "weights":
+    if part == "weights":
         (folder / "model.safetensors").unlink()
-    elif what == "config":
+    elif part == "config":
         (folder / "config.json").unlink()
-    elif what == "json":
+    elif part == "json":
         (folder / "config.json").write_text("{", encoding="utf-8")
-    elif what == "gpt2":
+    elif part == "gpt2":
         (folder / "config.json").write_text('{"model_type": "gpt2", "vocab_size": 64}', encoding="utf-8")
-    elif what == "bytes":
+    elif part == "bytes":
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
-    elif what == "rows":
+    elif part == "rows":
         (folder / "vocab.txt").write_text("\n".join([*TOKENS, "more"]), encoding="utf-8")
-    elif what == "mask":
+    elif part == "mask":
         (folder / "vocab.txt").write_text("\n".join(t for t in TOKENS if t != "[MASK]"), encoding="utf-8")
-    elif what == "vocab":
+    elif part == "vocab":
         (folder / "vocab.txt").unlink()
-    elif what == "layers":
+    elif part == "layers":
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     return folder
 
 
-@pytest.mark.parametrize("what, line", [
+@pytest.mark.parametrize("part, line", [
     ("folder", "no such folder"), ("weights", "has no weights"), ("config", "has no config.json"), ("json", "config.json is damaged"),
     ("gpt2", "is a gpt2"), ("bytes", "damaged?"), ("rows", "64 rows, its vocabulary 65"), ("mask", r"has no \[MASK\]"),
     ("vocab", "vocabulary cannot be read"), ("layers", "missing or of another shape"),
 ])  # fmt: skip
-def test_what_is_missing_or_damaged_is_one_line_that_names_the_folder(tmp_path, what, line):
-    path = damaged(make(tmp_path / "bert"), what)
+def test_what_is_missing_or_damaged_is_one_line_that_names_the_folder(tmp_path, part, line):
+    path = damaged(make(tmp_path / "bert"), part)
     with pytest.raises(UserError, match=line) as caught:
         Bert.open(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
@@ -201,7 +203,7 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     make(home / "bert")
     torch.manual_seed(0)
-    store.save(home / "gpt", GPT(tiny_shape()).init_weights(), OURS)
+    checkpoints.save(home / "gpt", GPT(tiny_shape()).init_weights(), OURS)
     return home
 
 
@@ -212,7 +214,7 @@ def test_generate_prints_and_writes_samples_best_first_with_their_scores(home):
     scores = [row["score"] for row in rows]
     assert scores == sorted(scores, reverse=True) and len(set(scores)) == 5
     assert [f"── {i}   {score:.3f}" in done.stdout for i, score in enumerate(scores, 1)] == [True] * 5
-    engine = Engine(*store.load(home / "gpt"))
+    engine = Engine(*checkpoints.load(home / "gpt"))
     [stories] = engine.generate(["一丁"], 5, Sampling(max_new_tokens=6))
     order = Bert.open(home / "bert").order(stories, engine.tokenizer)
     assert [row["text"] for row in rows] == [story.text for story, _ in order]
@@ -237,14 +239,16 @@ def test_generate_refuses_a_wrong_folder_before_the_model_is_read(home):
 
 
 def test_there_must_be_samples_to_put_in_order_and_another_vocabulary_is_said(folder, capsys):
-    cfg = OmegaConf.create({"generation": {"rerank": str(folder)}, "n": 1})
+    def keys(n: int, rerank: Path | None = folder):
+        return SimpleNamespace(n=n, generation=SimpleNamespace(rerank=str(rerank) if rerank else None))
+
     for n, prompts in ((1, ["一"]), (5, None)):
         with pytest.raises(ConfigError, match="give a prompt and n=10"):
-            tasks.reranker_of(OmegaConf.merge(cfg, {"n": n}), prompts, OURS)
-    assert tasks.reranker_of(OmegaConf.create({"generation": {"rerank": None}, "n": 1}), ["一"], OURS) is None
-    tasks.reranker_of(OmegaConf.merge(cfg, {"n": 2}), ["一"], OURS)
+            open_reranker(keys(n), prompts, OURS)
+    assert open_reranker(keys(1, None), ["一"], OURS) is None
+    open_reranker(keys(2), ["一"], OURS)
     assert capsys.readouterr().err == ""
-    tasks.reranker_of(OmegaConf.merge(cfg, {"n": 2}), ["一"], OTHER)
+    open_reranker(keys(2), ["一"], OTHER)
     assert "tokenized once more" in capsys.readouterr().err
 
 
@@ -262,8 +266,8 @@ def test_the_small_bert_of_the_experiment_trains_on_shards_and_reads_their_ids(t
     vocab += [chr(0x4E00 + n) for n in range(40)]
     (tmp_path / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
     tokenizer = load_tokenizer(tmp_path / "vocab.txt")
-    about = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
-    with ShardWriter(tmp_path / "shards" / "train", **about) as writer:
+    header = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
+    with ShardWriter(tmp_path / "shards" / "train", **header) as writer:
         writer.add([np.arange(104, 140)] * 9, [36] * 9)
         writer.close()
     few = ["--steps", "2", "--rows", "2", "--layers", "1", "--width", "16", "--positions", "24"]

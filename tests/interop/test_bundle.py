@@ -24,11 +24,11 @@ def read_all(path) -> dict[str, np.ndarray]:
         return {name: bundle.read(name) for name in bundle.entries}
 
 
-def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]):
-    assert list(found) == sorted(expected, key=str.encode)
+def assert_equal(tensors: dict[str, np.ndarray], expected: dict[str, np.ndarray]):
+    assert list(tensors) == sorted(expected, key=str.encode)
     for name, array in expected.items():
-        assert (found[name].shape, found[name].dtype) == (array.shape, array.dtype)
-        assert found[name].tobytes() == array.tobytes()
+        assert (tensors[name].shape, tensors[name].dtype) == (array.shape, array.dtype)
+        assert tensors[name].tobytes() == array.tobytes()
 
 
 def refusal(path) -> str:
@@ -349,10 +349,10 @@ def test_tensors_are_read_only_views_that_outlive_the_bundle(tmp_path):
     variables = {"a": np.array([7], "u1"), "b": np.arange(4.0), "c": np.empty((0, 3), "f4"), "d": np.array(2, "u1")}
     write_bundle(tmp_path / "m", variables)
     with Bundle.open(tmp_path) as bundle:
-        found = {name: bundle.read(name) for name in bundle.entries}
-    assert_equal(found, variables)
-    assert found["b"].flags.aligned  # a copy: it lies at byte 1
-    for array in found.values():
+        tensors = {name: bundle.read(name) for name in bundle.entries}
+    assert_equal(tensors, variables)
+    assert tensors["b"].flags.aligned  # a copy: it lies at byte 1
+    for array in tensors.values():
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
 

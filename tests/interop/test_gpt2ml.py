@@ -11,26 +11,35 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cngpt import store
+from cngpt import checkpoints
 from cngpt.errors import ConfigError, UserError
-from cngpt.interop.gpt2ml import mapping, shards, unindexed
+from cngpt.interop.gpt2ml import mapping, shards, sizes, unindexed
 from cngpt.interop.gpt2ml.bundle import layout, read_index
 from cngpt.interop.gpt2ml.convert import RELEASES, convert
 from cngpt.interop.gpt2ml.vocabulary import doubts, tokenizer_for
-from cngpt.model import GPT, Shape
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import Shape, tensors
 from cngpt.tokens.shards import Shards
 from cngpt.training.assemble import assemble
+from cngpt.training.schedule import Gpt2ml
+from cngpt.training.settings import Gpt2mlAdafactor
 from tests.commands import run
 from tests.golden_seed import as_training_checkpoint, load_seed_model, write_vocab
 from tests.interop.bundle_writer import write_bundle
 
-SMALL = Shape("gpt2ml", vocab_size=40, n_ctx=8, n_layer=2, n_head=2, width=128)
+SMALL = Shape(block="gpt2ml", vocab_size=40, n_ctx=8, n_layer=2, n_head=2, width=128)
+
+
+def mega(rows: int) -> Shape:
+    """The seed's largest configuration."""
+    size = {"n_ctx": 1024, "n_layer": 48, "n_head": 24, "width": 1536}
+    return Shape(block="gpt2ml", vocab_size=rows, **size, dropout=0.1, initializer_range=0.014142135623731)
 
 
 def random_variables(shape: Shape, slots: bool = True, step: int = 7) -> dict[str, np.ndarray]:
-    dice = np.random.default_rng(0)
-    found = {name: dice.standard_normal(size, np.float32) for name, size in mapping.variables(shape, slots).items()}
-    return found | ({mapping.STEP: np.array(step, np.int64)} if slots else {})
+    rng = np.random.default_rng(0)
+    variables = {name: rng.standard_normal(size, np.float32) for name, size in mapping.variables(shape, slots).items()}
+    return variables | ({mapping.STEP: np.array(step, np.int64)} if slots else {})
 
 
 @pytest.fixture
@@ -56,8 +65,8 @@ def test_the_golden_checkpoint_becomes_a_model_directory_that_computes_the_same(
     vocab = write_vocab(tmp_path / "vocab.txt")
     notes = convert(golden / source, tmp_path / "model", vocab=str(vocab), config=golden / "tiny_config.json")
     assert "step 5" in notes[0] and "neither of the two releases" in notes[1]
-    gpt, tokenizer = store.load(tmp_path / "model")
-    assert gpt.shape.dropout == 0.1 and store.header(tmp_path / "model")["step"] == 5
+    gpt, tokenizer = checkpoints.load(tmp_path / "model")
+    assert gpt.shape.dropout == 0.1 and checkpoints.header(tmp_path / "model").step == 5
     assert (tokenizer.manner, tokenizer.newline_id, tokenizer.opening_id) == ("gpt2ml", None, None)
     recorded = np.load(golden / "forward.npz")
     logits = gpt(torch.from_numpy(recorded["input_ids"]).long()[:, :-1])
@@ -69,13 +78,12 @@ def test_the_golden_checkpoint_becomes_a_model_directory_that_computes_the_same(
 def test_the_released_checkpoints_hold_exactly_what_our_mapping_expects(shared):
     for name, rows in (("model.ckpt-100000", 21_130), ("model.ckpt-220000", 8_021)):
         _, entries = read_index(shared("golden/released_index") / f"{name}.index")
-        shape = mapping.shape_of({entry.name: entry.shape for entry in entries}, None, name)
-        assert shape == Shape("gpt2ml", rows, 1024, 48, 24, 1536, dropout=0.1, initializer_range=0.014142135623731)
+        shape = sizes.shape_of({entry.name: entry.shape for entry in entries}, None, name)
+        assert shape == mega(rows)
         expected = mapping.variables(shape)
         assert {entry.name: entry.shape for entry in entries} == expected and len(expected) == 1835
         # and a lone .data file would be read at the right places
-        kinds = {True: "int64", False: "float32"}
-        guessed = layout((name, size, kinds[name == mapping.STEP]) for name, size in expected.items())
+        guessed = layout((name, size, "int64" if name == mapping.STEP else "float32") for name, size in expected.items())
         assert [(e.name, e.offset, e.size) for e in guessed] == [(e.name, e.offset, e.size) for e in entries]
 
 
@@ -84,13 +92,13 @@ def test_our_parameters_are_those_of_the_model_in_its_order():
         state = GPT(SMALL).state_dict()
     want = {name: tuple(tensor.shape) for name, tensor in state.items()}
     want["tok.weight"] = (SMALL.vocab_size, SMALL.width)
-    assert list(mapping.parameters(SMALL).items()) == list(want.items())
+    assert list(tensors(SMALL, padding=False).items()) == list(want.items())
 
 
 def test_a_converted_model_is_the_one_that_saving_it_would_write(small, vocab, tmp_path):
     convert(small, tmp_path / "model", vocab=vocab)
-    gpt, tokenizer = store.load(tmp_path / "model")
-    store.save(tmp_path / "again", gpt, tokenizer, step=7)
+    gpt, tokenizer = checkpoints.load(tmp_path / "model")
+    checkpoints.save(tmp_path / "again", gpt, tokenizer, step=7)
     for file in ("model.safetensors", "config.json", "tokenizer.json", "generation.json"):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
 
@@ -114,16 +122,15 @@ def test_an_assembled_checkpoint_is_the_one_lightning_wrote(tmp_path):
     ]
     run(*settings, cwd=tmp_path)
     real = torch.load(tmp_path / "runs/real/checkpoints/step_00000003.ckpt", weights_only=True)
-    about = {key: value for key, value in real["cngpt"].items() if key != "step"}
+    metadata = {key: value for key, value in real["cngpt"].items() if key != "step"}
     weights = {name.removeprefix("gpt."): tensor for name, tensor in real["state_dict"].items()}
     (state,) = real["optimizer_states"]
-    shape = Shape(**about["shape"])
+    shape = Shape(**metadata["shape"])
     order = [n for group in state["param_groups"] for n in group["params"]]
     matrices_first = sorted(weights, key=lambda name: weights[name].ndim < 2)
     slots = {name: state["state"][n] for n, name in zip(order, matrices_first, strict=True)}
-    optimizer = {"name": "gpt2ml_adafactor", "lr": 1e-4, "weight_decay": 0.01, "beta2": 0.999, "clip_update": 1.0}
-    schedule = {"name": "gpt2ml", "warmup_steps": 2, "total_steps": 800_000}
-    made = assemble(shape, weights, slots.__getitem__, optimizer, schedule, 3, about)
+    optimizer, schedule = Gpt2mlAdafactor(lr=1e-4, weight_decay=0.01), Gpt2ml(warmup_steps=2, total_steps=800_000)
+    made = assemble(shape, weights, slots.__getitem__, optimizer, schedule, 3, metadata)
     for checkpoint in (made, real):
         checkpoint["loops"] = checkpoint["loops"]["fit_loop"]
         checkpoint["loops"].pop("epoch_loop.batch_progress")  # GPTModule.on_load_checkpoint sets it
@@ -134,24 +141,24 @@ def test_an_assembled_checkpoint_is_the_one_lightning_wrote(tmp_path):
     assert_same(made, real, "")
 
 
-def assert_same(a, b, where: str) -> None:
+def assert_same(a, b, name: str) -> None:
     if isinstance(a, dict):  # OrderedDict or not
-        assert a.keys() == b.keys(), where
+        assert a.keys() == b.keys(), name
         for key in a:
-            assert_same(a[key], b[key], f"{where}/{key}")
+            assert_same(a[key], b[key], f"{name}/{key}")
     elif isinstance(a, list):
-        assert len(a) == len(b), where
+        assert len(a) == len(b), name
         for n, pair in enumerate(zip(a, b, strict=True)):
-            assert_same(*pair, f"{where}/{n}")
+            assert_same(*pair, f"{name}/{n}")
     elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), where
+        assert torch.equal(a, b), name
     else:
-        assert a == b, where
+        assert a == b, name
 
 
 def test_training_goes_on_from_the_seeds_step_in_one_command(shared, tmp_path):
     as_training_checkpoint(shared("golden"), tmp_path)
-    gpt, _ = store.load(tmp_path / "run")
+    gpt, _ = checkpoints.load(tmp_path / "run")
     assert torch.equal(gpt.pos.weight, load_seed_model(shared("golden")).pos.weight)
     options = ["experiment=gpt2ml_continue", "data=sample", "tokens_per_step=128", "trainer=cpu", "logger=csv", "callbacks=quiet"]
     options += ["callbacks.log_every=1", "callbacks.validation.windows=2", "schedule.warmup_steps=2"]
@@ -168,13 +175,13 @@ def test_training_goes_on_from_the_seeds_step_in_one_command(shared, tmp_path):
 
 def test_heads_come_from_the_json_else_there_is_one_for_64_of_the_width(small, vocab, tmp_path):
     convert(small, tmp_path / "two", vocab=vocab)
-    assert store.header(tmp_path / "two")["shape"]["n_head"] == 2
+    assert checkpoints.header(tmp_path / "two").shape["n_head"] == 2
     sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 38, "max_position_embeddings": 8}
     (tmp_path / "own.json").write_text(json.dumps(sizes))
     convert(small, tmp_path / "eight", vocab=vocab, config=tmp_path / "own.json")
-    assert store.header(tmp_path / "eight")["shape"]["n_head"] == 8
+    assert checkpoints.header(tmp_path / "eight").shape["n_head"] == 8
     for wrong, message in (
-        ({"num_hidden_layers": 3}, "num_hidden_layers=3, but the tensors of .* say 2"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers=3, but .* has 2"),
         ({"num_attention_heads": 7}, "does not divide"),
         ({"vocab_size": 41}, "vocab_size=41, but .* has 40"),
         ({"intermediate_size": 256}, "intermediate_size=256, but .* has 512"),
@@ -268,9 +275,9 @@ def test_the_releases_are_recognised_by_what_their_readme_says(small, vocab, tmp
 def test_a_lone_file_of_a_releases_size_is_read_as_that_release(tmp_path, rows, size):
     with open(tmp_path / "model.ckpt.data-00000-of-00001", "wb") as file:
         file.truncate(size)  # takes no space
-    with unindexed.open(tmp_path / "model.ckpt.data-00000-of-00001", None, None) as bundle:
+    with unindexed.open_data_file(tmp_path / "model.ckpt.data-00000-of-00001", None, None) as bundle:
         shapes = {name: entry.shape for name, entry in bundle.entries.items()}
-    assert mapping.shape_of(shapes, None, "it") == Shape("gpt2ml", rows, 1024, 48, 24, 1536, 0.1, 0.014142135623731)
+    assert sizes.shape_of(shapes, None, "it") == mega(rows)
 
 
 def test_a_web_page_instead_of_the_data_file_is_called_one(tmp_path, vocab):
@@ -310,12 +317,12 @@ def test_a_document_that_ends_with_the_full_stop_gets_no_second_one(shared, tmp_
     from cngpt.tokens.shards import ShardWriter
 
     tokenizer = tokenizer_for(str(shared("golden/vocab/bert-base-chinese-vocab.txt")), None, None)
-    about = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
-    with ShardWriter(tmp_path / "s", **about) as writer:
+    header = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
+    with ShardWriter(tmp_path / "s", **header) as writer:
         writer.add(tokenizer.encode_batch(["天晴。", "下雨"]), [3, 2])
         writer.close()
-    found = Shards(tmp_path / "s")
-    assert tokenizer.decode(found.read(0, found.tokens)) == "天晴。下雨。"
+    written = Shards(tmp_path / "s")
+    assert tokenizer.decode(written.read(0, written.tokens)) == "天晴。下雨。"
 
 
 CORRUPTIONS = 200
@@ -323,54 +330,54 @@ CORRUPTIONS = 200
 
 def corrupted(prefix: Path, n: int) -> None:
     """Makes the checkpoint wrong in place, each n in its own way."""
-    dice = random.Random(n)
+    rng = random.Random(n)
     index, data = (prefix.with_name(prefix.name + end) for end in (".index", ".data-00000-of-00001"))
-    file = dice.choice([index, data])
+    file = rng.choice([index, data])
     blob = bytearray(file.read_bytes())
     kind = n % 5
     if kind == 0:
-        blob = blob[: dice.randrange(len(blob))]
+        blob = blob[: rng.randrange(len(blob))]
     elif kind == 1:
-        blob[dice.randrange(len(blob))] ^= 1 << dice.randrange(8)
+        blob[rng.randrange(len(blob))] ^= 1 << rng.randrange(8)
     elif kind == 2:
-        blob += bytes(dice.randrange(1, 100))
+        blob += bytes(rng.randrange(1, 100))
     elif kind == 3:  # names, shapes or types that do not go together, in a file that is sound by itself
         wrong = random_variables(SMALL)
         names = [name for name in wrong if name != mapping.STEP]
-        a, b = dice.sample(names, 2)
+        a, b = rng.sample(names, 2)
         while wrong[a].shape == wrong[b].shape:  # the same tensor by another name would be another model
-            a, b = dice.sample(names, 2)
-        what = dice.randrange(5)
-        if what == 0:
+            a, b = rng.sample(names, 2)
+        change = rng.randrange(5)
+        if change == 0:
             wrong[a], wrong[b] = wrong[b], wrong[a]
-        elif what == 1:
+        elif change == 1:
             wrong[a] = wrong[a].astype(np.float16)
-        elif what == 2:
+        elif change == 2:
             wrong["newslm/strange"] = wrong.pop(a)
-        elif what == 3:
+        elif change == 3:
             wrong[a] = wrong[a].reshape(-1, 1)
         else:
             wrong[mapping.STEP] = wrong[mapping.STEP].astype(np.int32)
         write_bundle(prefix, wrong, compress=bool(n % 2))
         return
     else:
-        start = dice.randrange(max(1, len(blob) - 64))
-        blob[start : start + 64] = dice.randbytes(64)
+        start = rng.randrange(max(1, len(blob) - 64))
+        blob[start : start + 64] = rng.randbytes(64)
     file.write_bytes(blob)
 
 
 def test_two_hundred_corrupted_checkpoints_end_in_one_clear_line_each(small, vocab, tmp_path):
     for n in range(CORRUPTIONS):
-        place = tmp_path / "case"
-        shutil.copytree(small.parent, place)
-        corrupted(place / small.name, n)
+        folder = tmp_path / "case"
+        shutil.copytree(small.parent, folder)
+        corrupted(folder / small.name, n)
         with pytest.raises(UserError) as caught:
-            convert(place / small.name, tmp_path / "out/model", vocab=vocab, optimizer=bool(n % 3 == 0))
+            convert(folder / small.name, tmp_path / "out/model", vocab=vocab, optimizer=bool(n % 3 == 0))
         message = str(caught.value)
         assert "\n" not in message and len(message) > 20, n
         assert "small" in message or "case" in message or "newslm" in message, message
         assert not (tmp_path / "out").exists() or not left_behind(tmp_path / "out"), n
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("optimizer", [False, True])
@@ -427,7 +434,7 @@ def test_what_is_no_checkpoint_of_gpt2ml_is_refused(small, vocab, tmp_path):
     with pytest.raises(UserError, match=r"optimizer=true: .* holds no state of the optimizer"):
         convert(tmp_path / "bare", tmp_path / "out", vocab=vocab, optimizer=True)
     convert(tmp_path / "bare", tmp_path / "out", vocab=vocab)
-    assert store.header(tmp_path / "out")["step"] is None
+    assert checkpoints.header(tmp_path / "out").step is None
     with pytest.raises(UserError, match="exists already"):
         convert(small, tmp_path / "out", vocab=vocab)
     (tmp_path / "mine").mkdir()
@@ -466,7 +473,7 @@ def test_old_records_train_in_two_commands(shared, tmp_path):
     options = ["model.n_layer=1", "model.width=32", "model.n_head=2", "model.n_ctx=64", "tokens_per_step=128", "logger=csv"]
     options += ["trainer=cpu", "callbacks=quiet", "max_steps=2", "schedule.warmup_steps=1", "name=again"]
     run(*options, "data=shards", "data.root=old", cwd=tmp_path)
-    assert store.header(tmp_path / "runs/again")["tokenizer"].manner == "gpt2ml"
+    assert checkpoints.header(tmp_path / "runs/again").tokenizer.manner == "gpt2ml"
     done = run(*options, "data=shards", "data.root=old", "tokenizer=hanzi", "name=other", cwd=tmp_path, check=False)
     assert done.returncode == 2 and "another tokenizer than hanzi" in done.stderr and "Traceback" not in done.stderr
 

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import cngpt
-from cngpt import store
+from cngpt import checkpoints
 from cngpt.errors import UserError
 from cngpt.generation import Engine, Sampling
+from cngpt.interop.huggingface.architectures import REMOTE
 from cngpt.interop.huggingface.card import is_chinese
 from cngpt.interop.huggingface.convert import convert
-from cngpt.interop.huggingface.export import REMOTE, export
-from cngpt.model import GPT
+from cngpt.interop.huggingface.export import export
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import LAYOUTS, PreLNLayout
 from cngpt.tokens import Tokenizer, load_tokenizer
 from cngpt.tokens.train import train_bpe
 from tests.conftest import ROOT, tiny_shape, tiny_tokenizer
@@ -127,7 +129,7 @@ def exported(tokenizers, tmp_path_factory):
             with torch.no_grad():  # a token that may not come would win
                 best = gpt(torch.tensor([[tokenizer.eos_id, 7, 8]]))[0, -1].argmax()
                 gpt.tok.weight[[tokenizer.control_ids[-1], tokenizer.vocab_size + 1]] = 1.5 * gpt.tok.weight[best]
-            store.save(folder / "model", gpt, tokenizer, step=1234)
+            checkpoints.save(folder / "model", gpt, tokenizer, step=1234)
             notes = export(folder / "model", folder / "theirs")
             made[block, name] = gpt, tokenizer, folder / "theirs", notes
         return made[block, name]
@@ -297,7 +299,7 @@ def test_the_weights_are_there_once_in_their_type_and_without_padding(tmp_path):
     from safetensors import safe_open
 
     gpt = random_gpt("preln", 64).to(torch.bfloat16)
-    store.save(tmp_path / "model", gpt, tiny_tokenizer())
+    checkpoints.save(tmp_path / "model", gpt, tiny_tokenizer())
     export(tmp_path / "model", tmp_path / "theirs")
     with safe_open(tmp_path / "theirs" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"} and "lm_head.weight" not in file.keys()  # noqa: SIM118
@@ -309,28 +311,30 @@ def test_the_weights_are_there_once_in_their_type_and_without_padding(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "said"),
+    ("ours", "theirs", "note"),
     [
         ({}, {"do_sample": True, "temperature": 0.9, "top_k": 0, "top_p": 0.9, "max_length": 64}, ""),
         ({"max_new_tokens": 20, "min_new_tokens": 3}, {"max_new_tokens": 20, "min_new_tokens": 3}, ""),
         ({"temperature": 0.0, "repetition_penalty": 1.2}, {"do_sample": False, "repetition_penalty": 1.2}, "opening token"),
         ({"top_k": 40, "temperature": 1.5, "top_p": 1.0}, {"do_sample": True, "top_k": 40, "temperature": 1.5, "top_p": 1.0}, ""),
-        ({"nucleus": "gpt2ml", "stop": "gpt2ml", "min_len": 9}, {"do_sample": True}, "nucleus=gpt2ml, stop=gpt2ml, min_len=9"),
+        ({"compat": "gpt2ml", "min_len": 9}, {"do_sample": True}, "compat=gpt2ml, min_len=9"),
+        # as models of before `compat` have it
+        ({"nucleus": "gpt2ml", "stop": "gpt2ml", "min_len": 9}, {"do_sample": True}, "compat=gpt2ml, min_len=9"),
     ],
 )
-def test_sampling_is_mapped_and_what_has_no_place_is_said(tmp_path, ours, theirs, said):
+def test_sampling_is_mapped_and_what_transformers_lacks_is_noted(tmp_path, ours, theirs, note):
     from transformers import GenerationConfig
 
-    store.save(tmp_path / "model", random_gpt("preln", 64), tiny_tokenizer(), ours)
+    checkpoints.save(tmp_path / "model", random_gpt("preln", 64), tiny_tokenizer(), ours)
     notes = export(tmp_path / "model", tmp_path / "theirs")
     config = GenerationConfig.from_pretrained(tmp_path / "theirs")
     config.validate(strict=True)
     assert {key: getattr(config, key) for key in theirs} == theirs
-    assert said in " ".join(notes) and bool(notes) == bool(said)
-    assert said in (tmp_path / "theirs/README.md").read_text()
+    assert note in " ".join(notes) and bool(notes) == bool(note)
+    assert note in (tmp_path / "theirs/README.md").read_text()
     convert(tmp_path / "theirs", tmp_path / "back")
-    back = Sampling(**store.header(tmp_path / "back")["generation"])
-    same = {k: v for k, v in ours.items() if k not in ("nucleus", "stop", "min_len")}
+    back = Sampling(**checkpoints.header(tmp_path / "back").generation)
+    same = {k: v for k, v in ours.items() if k not in ("nucleus", "stop", "compat", "min_len")}
     assert {key: getattr(back, key) for key in same} == same
 
 
@@ -352,7 +356,7 @@ def test_the_card_tells_what_it_is_and_its_code_runs(exported, block, monkeypatc
 
 def test_the_card_claims_no_language_steps_or_training_that_nobody_knows(tmp_path):
     english = train_bpe(["the cat sat on the mat, and the dog ran to the river. " * 3] * 5, 300)
-    store.save(tmp_path / "model", random_gpt("preln", english.vocab_size), english)
+    checkpoints.save(tmp_path / "model", random_gpt("preln", english.vocab_size), english)
     export(tmp_path / "model", tmp_path / "theirs")
     card = (tmp_path / "theirs/README.md").read_text(encoding="utf-8")
     assert not any(word in card for word in ("language:", "Chinese GPT", "- chinese", "rained with cngpt", "trained for", "双"))
@@ -365,7 +369,7 @@ def test_a_vocabulary_is_chinese_where_most_of_its_words_are(tokenizers, name, c
 
 
 def test_export_needs_no_transformers(tmp_path, monkeypatch):
-    store.save(tmp_path / "model", random_gpt("gpt2ml", 64), tiny_tokenizer())
+    checkpoints.save(tmp_path / "model", random_gpt("gpt2ml", 64), tiny_tokenizer())
     monkeypatch.setitem(sys.modules, "transformers", None)
     export(tmp_path / "model", tmp_path / "theirs")
     convert(tmp_path / "theirs", tmp_path / "back")
@@ -373,14 +377,31 @@ def test_export_needs_no_transformers(tmp_path, monkeypatch):
 
 
 def test_the_modelling_file_stands_alone_and_is_in_the_package():
-    found = {node.module for node in ast.walk(ast.parse(REMOTE.read_text())) if isinstance(node, ast.ImportFrom)}
-    assert {module.split(".")[0] for module in found} == {"torch", "transformers"}
+    imported = {node.module for node in ast.walk(ast.parse(REMOTE.read_text())) if isinstance(node, ast.ImportFrom)}
+    assert {module.split(".")[0] for module in imported} == {"torch", "transformers"}
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["cngpt"]
     assert any(REMOTE in (ROOT / "cngpt").glob(pattern) for pattern in patterns)
 
 
+@pytest.mark.parametrize("field", ["block", "model_type"])
+def test_a_block_that_transformers_has_no_name_for_is_neither_exported_nor_read(tmp_path, monkeypatch, field):
+    """A block that the rest of cngpt knows: nothing may take it for a GPT-2."""
+    monkeypatch.setitem(LAYOUTS, "toy", PreLNLayout)
+    model, theirs = tmp_path / "model", tmp_path / "theirs"
+    checkpoints.save(model, random_gpt("preln", 64), tiny_tokenizer())
+    if field == "model_type":
+        export(model, theirs)
+        edit(theirs / "config.json", model_type="toy")
+        refuses(theirs, "model_type=toy", "only gpt2 with GPT2LMHeadModel can be read")
+        return
+    edit(model / "config.json", shape=checkpoints.header(model).shape | {"block": "toy"})
+    with pytest.raises(UserError, match=r"model: a model of block=toy cannot be exported; one of preln, gpt2ml can$"):
+        export(model, theirs)
+    assert not theirs.exists()
+
+
 def test_export_destroys_nothing(tmp_path, monkeypatch):
-    store.save(tmp_path / "run/model", random_gpt("preln", 64), tiny_tokenizer())
+    checkpoints.save(tmp_path / "run/model", random_gpt("preln", 64), tiny_tokenizer())
     source, out = tmp_path / "run/model", tmp_path / "out"
 
     def refuses(*words, **how):
@@ -420,7 +441,7 @@ def test_a_round_trip_gives_the_same_weights_and_tokenizer(exported, tmp_path, b
     assert (tmp_path / "back/model.safetensors").read_bytes() == (
         exported(block, name)[2].parent / "model/model.safetensors"
     ).read_bytes()
-    gpt, back = store.load(tmp_path / "back")
+    gpt, back = checkpoints.load(tmp_path / "back")
     assert gpt.shape == exported(block, name)[0].shape
     for fact in ("fingerprint", "name", "manner", "eos_id", "opening_id", "pad_id", "newline_id", "control_ids", "eos_is_text"):
         assert getattr(back, fact) == getattr(ours, fact), fact
@@ -455,7 +476,7 @@ def save_theirs(folder: Path, vocab_size: int, **changes):
 
 
 def agree(model, folder: Path) -> Tokenizer:
-    gpt, tokenizer = store.load(folder)
+    gpt, tokenizer = checkpoints.load(folder)
     ids = torch.randint(gpt.shape.vocab_size, (2, 20))
     with torch.no_grad():
         assert_close(gpt(ids), model(ids).logits, atol=1e-5, rtol=1e-5)
@@ -491,7 +512,7 @@ def test_a_gpt2_with_berts_vocabulary_is_read_as_its_authors_used_it(uer, tmp_pa
         assert tokenizer.encode(text).tolist() == bert(text, add_special_tokens=False)["input_ids"]
     assert (tokenizer.token(tokenizer.opening_id), tokenizer.token(tokenizer.eos_id)) == ("[CLS]", "[SEP]")
     assert tokenizer.newline_id is None and any("[CLS]" in note and "UER" in note for note in notes)
-    assert store.header(tmp_path / "out")["generation"] == {}
+    assert checkpoints.header(tmp_path / "out").generation == {}
 
     export(tmp_path / "out", tmp_path / "again")
     _, theirs = load(tmp_path / "again")
@@ -556,7 +577,7 @@ def test_openais_byte_level_tokenizer_is_read(tokenizers, tmp_path, files):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.encode("<|endoftext|>").tolist() != [tokenizer.eos_id]
     assert tokenizer.token(tokenizer.eos_id) == tokenizer.token(tokenizer.opening_id) == "<|endoftext|>"
-    assert store.header(tmp_path / "out")["shape"]["dropout"] == 0.25 and any("resid_pdrop=0.25" in note for note in notes)
+    assert checkpoints.header(tmp_path / "out").shape["dropout"] == 0.25 and any("resid_pdrop=0.25" in note for note in notes)
 
 
 def test_sampling_of_a_foreign_model_is_taken_as_transformers_would(uer, tmp_path):
@@ -573,7 +594,7 @@ def test_sampling_of_a_foreign_model_is_taken_as_transformers_would(uer, tmp_pat
     ):
         (folder / "generation_config.json").write_text(json.dumps(theirs))
         notes = convert(folder, tmp_path / "out", overwrite=True)
-        assert store.header(tmp_path / "out")["generation"] == ours
+        assert checkpoints.header(tmp_path / "out").generation == ours
     assert any("num_beams=4" in note for note in notes) and any("max_length=30" in note for note in notes)
 
 
@@ -638,14 +659,14 @@ def test_a_model_that_our_block_does_not_compute_is_refused(bad, key, value):
 def test_the_end_of_a_text_can_be_given(bad, tokenizers, tmp_path):
     out = tmp_path / "given"
     convert(bad, out, eos="。")
-    assert store.load(out)[1].token(store.load(out)[1].eos_id) == "。"
+    assert checkpoints.load(out)[1].token(checkpoints.load(out)[1].eos_id) == "。"
     refuses(bad, "eos=<end>: is no token of", eos="<end>")
     (bad / "tokenizer_config.json").unlink()
     (bad / "tokenizer.json").unlink()
     (bad / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n<end>\na\n")
     refuses(bad, "vocab.txt has no [SEP]", "eos=<token>")
     convert(bad, out, eos="<end>", overwrite=True)
-    assert store.load(out)[1].eos_id == 3
+    assert checkpoints.load(out)[1].eos_id == 3
     refuses(bad, "eos=[SEP]: is no token of", eos="[SEP]")
     (bad / "vocab.txt").unlink()
     spec = json.loads(tokenizers("bpe").to_json())["model"]
@@ -662,7 +683,7 @@ def test_what_is_no_model_folder_is_refused_with_the_remedy(bad, tmp_path):
         convert("uer/gpt2-chinese-cluecorpussmall", tmp_path / "out")
     refuses(bad / "config.json", "is a file")
     refuses(bad, "vocab=nowhere.txt", vocab="nowhere.txt")
-    store.save(tmp_path / "ours", random_gpt("preln", 64), tiny_tokenizer())
+    checkpoints.save(tmp_path / "ours", random_gpt("preln", 64), tiny_tokenizer())
     refuses(tmp_path / "ours", "model directory of cngpt already")
     with pytest.raises(UserError, match="give another folder"):
         convert(bad, bad, overwrite=True)

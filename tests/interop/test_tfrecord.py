@@ -41,11 +41,11 @@ def test_rows_are_those_that_gpt2_ml_wrote(shared):
     expected = json.loads((folder / "expected.json").read_text())["files"]
     assert len(expected) == 4
     for name, file in expected.items():
-        found = list(rows(folder / name))
-        assert len(found) == file["records"]
-        assert {len(row) for row in found} == set(file["record_length"])
-        assert {row.dtype for row in found} == {np.dtype(np.int64)}
-        assert [np.trim_zeros(row, "b").tolist() for row in found] == file["ids_without_trailing_pad"], name
+        read = list(rows(folder / name))
+        assert len(read) == file["records"]
+        assert {len(row) for row in read} == set(file["record_length"])
+        assert {row.dtype for row in read} == {np.dtype(np.int64)}
+        assert [np.trim_zeros(row, "b").tolist() for row in read] == file["ids_without_trailing_pad"], name
 
 
 int64 = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 30000)

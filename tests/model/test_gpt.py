@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cngpt.model import GPT, Cache
+from cngpt.model.cache import Cache
+from cngpt.model.gpt import GPT
 from tests.conftest import tiny_shape
 from tests.golden_seed import load_seed_model
 from tests.hugging_face import hugging_face_twins

@@ -6,23 +6,29 @@ import math
 import pytest
 import torch
 
-from cngpt.model import GPT, Shape
-from cngpt.plan import tensors
-from cngpt.plan.memory import activations, autocast_copies, memory, states
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import Shape, tensors
+from cngpt.plan.memory import activations, autocast_copies, memory
 from cngpt.plan.setup import Setup
+from cngpt.plan.strategies import strategy_of
 from cngpt.training import optim
 from cngpt.training.module import next_token_loss
+from cngpt.training.settings import Adafactor, AdamW, Gpt2mlAdafactor
 
 BLOCKS = ("preln", "gpt2ml")
 OPTIMIZERS = {
-    "adamw": {"lr": 1e-3, "weight_decay": 0.1, "betas": [0.9, 0.95], "eps": 1e-8},
-    "adafactor": {"lr": 1e-2, "weight_decay": 0.1, "beta2_decay": -0.8, "clip_update": 1.0},
-    "gpt2ml_adafactor": {"lr": 1e-3, "weight_decay": 0.01, "beta2": 0.999, "clip_update": 1.0},
+    "adamw": AdamW(lr=1e-3, weight_decay=0.1),
+    "adafactor": Adafactor(lr=1e-2, weight_decay=0.1),
+    "gpt2ml_adafactor": Gpt2mlAdafactor(lr=1e-3, weight_decay=0.01),
 }
 
 
-def model_of(block: str, dropout: float = 0.0, vocab_size: int = 1000) -> dict:
-    return {"block": block, "vocab_size": vocab_size, "n_ctx": 64, "n_layer": 3, "n_head": 4, "width": 128, "dropout": dropout}
+def states(setup: Setup) -> tuple[float, float, float]:
+    return strategy_of(setup).states(setup)
+
+
+def shape_of(block: str, **changes) -> Shape:
+    return Shape(**{"block": block, "vocab_size": 1000, "n_ctx": 64, "n_layer": 3, "n_head": 4, "width": 128, **changes})
 
 
 def saved_bytes(gpt: GPT, ids: torch.Tensor, targets: torch.Tensor, precision: str) -> int:
@@ -45,8 +51,9 @@ def saved_bytes(gpt: GPT, ids: torch.Tensor, targets: torch.Tensor, precision: s
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_names_and_shapes_are_the_models(block):
-    model = model_of(block)
-    assert tensors.shapes(**model) == {k: tuple(v.shape) for k, v in GPT(Shape(**model)).state_dict().items()}
+    shape = shape_of(block)
+    assert tensors(shape) == {k: tuple(v.shape) for k, v in GPT(shape).state_dict().items()}
+    assert list(tensors(shape)) == list(GPT(shape).state_dict())
 
 
 @pytest.mark.parametrize("checkpointing", (False, True), ids=("", "checkpointing"))
@@ -54,23 +61,23 @@ def test_names_and_shapes_are_the_models(block):
 @pytest.mark.parametrize("precision", ("32-true", "bf16-mixed", "bf16-true"))
 @pytest.mark.parametrize("block", BLOCKS)
 def test_saved_activations_are_what_autograd_saves(block, precision, dropout, checkpointing):
-    model = model_of(block, dropout)
-    setup = Setup(model=model, precision=precision, micro=2, activation_checkpointing=checkpointing)
-    gpt = GPT(Shape(**model)).init_weights().train()
+    shape = shape_of(block, dropout=dropout)
+    setup = Setup(shape=shape, precision=precision, micro=2, activation_checkpointing=checkpointing)
+    gpt = GPT(shape).init_weights().train()
     gpt.activation_checkpointing = checkpointing
     if precision == "bf16-true":
         gpt = gpt.bfloat16()
-    ids, targets = torch.randint(model["vocab_size"], (2, 2, 64))[:, :, :].clone(), torch.randint(model["vocab_size"], (2, 64))
-    predicted = activations(setup) + autocast_copies(setup).kept + 4 * setup.tokens * model["vocab_size"]
+    ids, targets = torch.randint(shape.vocab_size, (2, 2, 64))[:, :, :].clone(), torch.randint(shape.vocab_size, (2, 64))
+    predicted = activations(setup) + autocast_copies(setup).kept + 4 * setup.tokens * shape.vocab_size
     assert predicted == pytest.approx(saved_bytes(gpt, ids[0].clone(), targets, precision), rel=0.01)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_weights_gradients_and_optimizer_are_exact(block, name):
-    model = model_of(block)
-    gpt = GPT(Shape(**model)).init_weights()
-    optimizer = optim.build(gpt, name, **OPTIMIZERS[name])
+    shape = shape_of(block)
+    gpt = GPT(shape).init_weights()
+    optimizer = optim.build(gpt, OPTIMIZERS[name])
     next_token_loss(gpt(torch.randint(1000, (1, 64))), torch.randint(1000, (1, 64))).backward()
     optimizer.step()
     state = [v for s in optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
@@ -79,19 +86,19 @@ def test_weights_gradients_and_optimizer_are_exact(block, name):
         sum(p.grad.nbytes for p in gpt.parameters()),
         sum(v.numel() * v.element_size() for v in state),
     )
-    assert states(Setup(model=model, optimizer=name)) == made
+    assert states(Setup(shape=shape, optimizer=name)) == made
 
 
 @pytest.mark.parametrize("strategy", ("fsdp", "deepspeed_zero3"))
 def test_shards_are_a_share_of_the_whole(strategy):
-    alone = states(Setup(model=model_of("preln")))
-    shared = states(Setup(model=model_of("preln"), strategy=strategy, devices=8, accelerator="gpu"))
+    alone = states(Setup(shape=shape_of("preln")))
+    shared = states(Setup(shape=shape_of("preln"), strategy=strategy, devices=8, accelerator="gpu"))
     assert sum(shared) == pytest.approx(sum(alone) / 8, rel=0.02)
 
 
 def test_each_saving_measure_saves():
     big = Setup(
-        model=model_of("preln") | {"n_layer": 24, "width": 1024, "n_ctx": 1024},
+        shape=shape_of("preln", n_layer=24, width=1024, n_ctx=1024),
         accelerator="gpu",
         micro=4,
         precision="bf16-mixed",

@@ -26,5 +26,5 @@ def test_strings_of_every_kind_come(texts):
 @pytest.mark.parametrize("number", [0, 1], ids=["case kept", "lower case"])
 def test_random_strings_of_every_script_give_the_ids_of_tokenizers(texts, number):
     _, ours, theirs = fuzz.pairs(ENTRIES)[number]
-    found = [text for n in range(0, len(texts), 2000) for text in fuzz.differing(ours, theirs, texts[n : n + 2000])]
-    assert [ascii(text) for text in found] == []
+    differing = [text for n in range(0, len(texts), 2000) for text in fuzz.differing(ours, theirs, texts[n : n + 2000])]
+    assert [ascii(text) for text in differing] == []

@@ -33,7 +33,7 @@ def test_tokens_and_ids_are_those_of_the_original_code(shared, setting):
         assert [tokenizer.token(id) for id in ids] == item[setting]["tokens"], item["text"]
         assert ids.tolist() == item[setting]["ids"], item["text"]
         if "demo_text" in item[setting]:
-            assert tokenizer.decode_as_the_seed(ids) == item[setting]["demo_text"], item["text"]
+            assert tokenizer.decode_as_gpt2ml(ids) == item[setting]["demo_text"], item["text"]
     assert len(golden) == 70
 
 

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cngpt.tokens import load_tokenizer
-from cngpt.tokens.hanzi.build import MORE_HANZI, SIZE, build
-from cngpt.tokens.load import BUNDLED
+from cngpt.tokens.hanzi import FILE, SIZE
+from cngpt.tokens.hanzi.build import MORE_HANZI, build
 
 HANZI = load_tokenizer("hanzi")
 
 
 def test_the_script_makes_the_bundled_file_byte_for_byte(tmp_path):
     build().save(tmp_path / "tokenizer.json")
-    assert (tmp_path / "tokenizer.json").read_bytes() == BUNDLED.read_bytes()
+    assert (tmp_path / "tokenizer.json").read_bytes() == FILE.read_bytes()
 
 
 def test_the_control_tokens_come_first_and_the_size_fits_a_padded_vocabulary():
@@ -33,7 +33,7 @@ def test_every_character_of_gb_2312_is_one_token():
     assert not set(MORE_HANZI) & set(hanzi) and len(set(MORE_HANZI)) == len(MORE_HANZI)
 
 
-def test_chinese_punctuation_and_usual_signs_are_known():
+def test_chinese_punctuation_and_common_signs_are_known():
     signs = "“”‘’—…·《》〈〉【】「」『』〔〕、。，！？；：（）％～￥〇①Ⅱ℃±×÷→★№α°＋Ａｂ１"
     assert HANZI.unk_id not in HANZI.encode(" ".join(signs))
     assert HANZI.unk_id not in HANZI.encode("气温-5℃～10℃，3×4㎡，10‰，20°C，5μm，No.1②，￥100，ＡＢＣ１２３，Pokémon，ǚ")

@@ -107,7 +107,7 @@ def test_a_tokenizer_json_of_another_maker_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "entries, says",
+    "entries, message",
     [
         ([], "empty"),
         ([""], "empty"),
@@ -116,9 +116,9 @@ def test_a_tokenizer_json_of_another_maker_is_read(tmp_path):
         ([t for t in SMALL if t != "[SEP]"], "no [SEP]"),
     ],
 )
-def test_a_vocabulary_that_is_none_is_refused(tmp_path, entries, says):
-    message = one_line(load_tokenizer, vocab_file(tmp_path, entries))
-    assert says in message and "vocab.txt" in message
+def test_a_vocabulary_that_is_none_is_refused(tmp_path, entries, message):
+    line = one_line(load_tokenizer, vocab_file(tmp_path, entries))
+    assert message in line and "vocab.txt" in line
 
 
 @pytest.mark.parametrize(

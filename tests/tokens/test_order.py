@@ -16,9 +16,9 @@ def test_an_epoch_reads_every_window_once(count, seed, epoch):
 
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(0, 10**14), seed=st.integers(0, 2**60), count=st.integers(1, 10**13))
-def test_any_place_of_any_corpus_is_found_at_once(n, seed, count):
-    found = window(n, seed, count)
-    assert 0 <= found < count and found == window(np.array([n, n + 1]), seed, count)[0]
+def test_any_window_of_any_corpus_is_computed_at_once(n, seed, count):
+    number = window(n, seed, count)
+    assert 0 <= number < count and number == window(np.array([n, n + 1]), seed, count)[0]
 
 
 def test_epochs_and_seeds_differ_and_neighbours_part():

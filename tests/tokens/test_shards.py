@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(documents_of_ids, st.data())
-def test_what_is_read_is_what_was_written_at_any_place(tmp_path_factory, documents, data):
+def test_what_is_read_is_what_was_written_at_any_position(tmp_path_factory, documents, data):
     folder = tmp_path_factory.mktemp("s") / "shards"
     manifest = write(folder, documents)
     stream = np.array([i for ids in documents for i in [*ids, EOS]], dtype=np.int64)

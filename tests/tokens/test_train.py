@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cngpt.errors import UserError
 from cngpt.tokens import load_tokenizer
-from cngpt.tokens.train import train_bpe, train_wordpiece
+from cngpt.tokens.train import TRAINERS, train_bpe, train_wordpiece
 
 MANY = "".join(chr(0x4E00 + n) for n in range(3000))  # more different characters than the common limit of 1,000
 TEXTS = [MANY, MANY, *["人工智能 Artificial Intelligence 正在改变世界。\n新的一行 learning learned learns, 2024年！"] * 20]
@@ -84,3 +84,8 @@ def test_a_vocabulary_too_small_is_refused():
         train_bpe(TEXTS, 100)
     with pytest.raises(UserError, match="vocab_size=60"):
         train_wordpiece(TEXTS, 60)
+
+
+def test_bpe_cannot_fold_case():
+    with pytest.raises(UserError, match=r"^lowercase=true: .*kind=wordpiece"):
+        TRAINERS["bpe"](TEXTS, 600, lowercase=True)

@@ -158,13 +158,13 @@ def test_a_text_has_the_same_ids_alone_and_in_any_batch(monkeypatch):
     assert HANZI.encode_batch([]) == []
 
 
-def test_the_cache_of_words_stays_bounded_and_forgetting_changes_nothing(monkeypatch):
+def test_the_cache_of_words_stays_bounded_and_clearing_it_changes_nothing(monkeypatch):
     monkeypatch.setattr(wordpiece, "CACHE", 100)
     monkeypatch.setattr(wordpiece, "CHUNK", 50)
     tokenizer = Tokenizer.from_json(HANZI.to_json())
     words = [f"word{n} 和 {n}" for n in range(300)]
     first = tokenizer.encode_batch(words)
-    assert tokenizer._fast._known.characters < 200
+    assert tokenizer._fast._row_of.characters < 200
     assert all(np.array_equal(a, b) for a, b in zip(first, tokenizer.encode_batch(words), strict=True))
     assert [i.tolist() for i in first] == [reference(w, False) for w in words]
 
@@ -190,7 +190,7 @@ def test_ids_are_int32_and_what_may_be_sampled_leaves_out_control_tokens():
     assert (HANZI.pad_id, HANZI.unk_id, HANZI.eos_id, HANZI.newline_id) == (0, 1, 3, 5)
 
 
-def test_the_fingerprint_knows_what_decides_ids_and_nothing_else():
+def test_the_fingerprint_depends_on_what_decides_ids_and_on_nothing_else():
     def made(entries=ENTRIES, **changes):
         return Tokenizer.from_vocab(entries, **{"name": "t", "lowercase": False, **changes}).fingerprint
 

@@ -84,10 +84,10 @@ def test_its_texts_are_those_of_a_cpu(golden, tmp_path):
 def test_its_model_directory_and_its_checkpoint_are_the_same_model(golden):
     import torch
 
-    from cngpt import store
+    from cngpt import checkpoints
 
     folder, _, _ = golden
-    (model, _), (checkpoint, _) = store.load(folder / "model"), store.load(folder / "checkpoints/step_00000020.ckpt")
+    (model, _), (checkpoint, _) = checkpoints.load(folder / "model"), checkpoints.load(folder / "checkpoints/step_00000020.ckpt")
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), checkpoint.parameters(), strict=True))
     done = run("task=generate", f"ckpt={folder}", "generation.max_new_tokens=5", 'prompt="天"', cwd=folder.parents[1])
     assert done.stdout.startswith("天")
@@ -123,13 +123,13 @@ def test_clipping_holds_back_a_huge_gradient(tmp_path):
     """A billion times as large as allowed: what is left of it is a tenth of Adam's epsilon, and the weights stay where they are."""
     import torch
 
-    from cngpt import store
-    from cngpt.model import GPT
+    from cngpt import checkpoints
+    from cngpt.model.gpt import GPT
 
     options = ["trainer.clip_norm=1e-9", "optim.eps=1e-8", "optim.weight_decay=0.0", "max_steps=4", "callbacks.samples.every=0"]
     xla(*curve.overrides("preln", "held", "trainer=tpu"), *options, cwd=tmp_path)
     assert all(row["grad_norm"] > 0.5 for row in curve.curve(tmp_path / "runs/held"))  # as it was before clipping
-    held, _ = store.load(tmp_path / "runs/held")
+    held, _ = checkpoints.load(tmp_path / "runs/held")
     torch.manual_seed(3)
     fresh = GPT(held.shape).init_weights()
     moved = max((p - q).abs().max().item() for p, q in zip(held.parameters(), fresh.parameters(), strict=True))

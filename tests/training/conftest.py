@@ -20,9 +20,9 @@ def tokenizer():
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory, tokenizer) -> Path:
     """train/ and valid/ of made-up sentences."""
-    folder, dice = tmp_path_factory.mktemp("shards"), random.Random(0)
+    folder, rng = tmp_path_factory.mktemp("shards"), random.Random(0)
     for part, documents in (("train", 120), ("valid", 8)):
-        texts = ["".join(dice.choice(WORDS) for _ in range(dice.randint(20, 60))) + "。" for _ in range(documents)]
+        texts = ["".join(rng.choice(WORDS) for _ in range(rng.randint(20, 60))) + "。" for _ in range(documents)]
         options = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, "eos_id": tokenizer.eos_id}
         with ShardWriter(folder / part, **options) as writer:
             writer.add(tokenizer.encode_batch(texts), [len(t) for t in texts])
@@ -32,7 +32,7 @@ def shards(tmp_path_factory, tokenizer) -> Path:
 
 @pytest.fixture
 def settings(tokenizer) -> dict:
-    """What `fit` takes: two layers, windows of 16 tokens, 8 windows a step."""
+    """What `Training` takes: two layers, windows of 16 tokens, 8 windows a step."""
     shape = {
         "block": "preln",
         "vocab_size": tokenizer.vocab_size,
@@ -48,7 +48,7 @@ def settings(tokenizer) -> dict:
         "micro_batch_tokens": 64, "clip_norm": 1.0, "compile": False, "activation_checkpointing": False, "tensor_parallel": 1, "offload": False, "num_workers": 0,
     }  # fmt: skip
     generation = {
-        "temperature": 1.0, "top_k": 0, "top_p": 0.9, "nucleus": "usual", "repetition_penalty": 1.0, "min_new_tokens": 0,
+        "temperature": 1.0, "top_k": 0, "top_p": 0.9, "repetition_penalty": 1.0, "min_new_tokens": 0,
         "max_new_tokens": 8, "seed": 1,
     }  # fmt: skip
     every = {"validation": {"every": 5, "windows": 4}, "checkpoint": {"every": 5, "keep": -1, "folder": None}, "log_every": 1}
@@ -57,7 +57,7 @@ def settings(tokenizer) -> dict:
         "seed": 7,
         "max_steps": 12,
         "tokens_per_step": 128,
-        "model": shape,
+        "shape": shape,
         "optim": {"name": "adamw", "lr": 1e-2, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
         "schedule": {"name": "cosine", "warmup_steps": 2, "total_steps": 12, "final": 0.1},
         "trainer": trainer,

@@ -8,11 +8,12 @@ import signal
 import pytest
 import torch
 
-from cngpt import store
+from cngpt import checkpoints
 from cngpt.errors import UserError
-from cngpt.training import checkpoint
+from cngpt.runs import Run, checkpoints_in, step_of
 from cngpt.training.callbacks import Checkpoints
 from cngpt.training.fit import fit
+from cngpt.training.settings import Training
 from cngpt.training.tracking import read_metrics
 
 
@@ -24,13 +25,13 @@ def train(tokenizer, shards, tmp_path):
         settings = copy.deepcopy(settings)
         for key, value in changes.items():
             *path, last = key.split("__")
-            place = settings
+            group = settings
             for part in path:
-                place = place[part]
-            place[last] = value
-        folder = tmp_path / name
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        return folder, fit(settings, tokenizer, shards, folder, resume)
+                group = group[part]
+            group[last] = value
+        run = Run(tmp_path / name)
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        return run.folder, fit(Training(**settings), tokenizer, shards, run, resume)
 
     return go
 
@@ -62,7 +63,7 @@ def test_a_resumed_run_is_the_undisturbed_run_bit_for_bit(train, settings, optim
 
 
 def test_accumulation_may_change_at_a_resume(train, settings):
-    settings["model"]["dropout"] = 0.0
+    settings["shape"]["dropout"] = 0.0
     whole, _ = train(settings, "whole", trainer__micro_batch=8)
     part, _ = train(settings, "part", trainer__micro_batch=2, max_steps=5)
     train(settings, "part", resume=part / "checkpoints/step_00000005.ckpt", trainer__micro_batch=4)
@@ -102,7 +103,7 @@ def test_bits_per_character_follow_from_nats_and_the_texts(train, settings, shar
 def test_the_model_directory_and_the_checkpoint_are_the_same_model(train, settings, tokenizer):
     folder, _ = train(settings, "run")
     ids = torch.randint(tokenizer.vocab_size, (2, 16))
-    (a, first), (b, second) = store.load(folder / "model"), store.load(folder / "checkpoints/step_00000012.ckpt")
+    (a, first), (b, second) = checkpoints.load(folder / "model"), checkpoints.load(folder / "checkpoints/step_00000012.ckpt")
     assert torch.equal(a(ids), b(ids))
     assert first.fingerprint == second.fingerprint == tokenizer.fingerprint
 
@@ -112,7 +113,7 @@ def test_validation_is_the_mean_over_the_targets(train, settings, shards):
     from cngpt.training.module import next_token_loss
 
     folder, outcome = train(settings, "run", callbacks__validation__windows=0)
-    gpt, _ = store.load(folder / "model")
+    gpt, _ = checkpoints.load(folder / "model")
     valid = Shards(shards / "valid")
     ids = torch.from_numpy(valid.read(0, valid.tokens))
     nats = 0.0
@@ -135,7 +136,7 @@ def test_a_signal_saves_the_last_whole_step_and_the_run_goes_on_from_it(train, s
     part, outcome = train(settings, "part")
     assert outcome.stopped_by == signal.SIGINT and outcome.step == 7 and not (part / "model").exists()
     monkeypatch.setattr(Checkpoints, "on_train_batch_end", heard)
-    train(settings, "part", resume=checkpoint.listed(part / "checkpoints")[-1])
+    train(settings, "part", resume=checkpoints_in(part / "checkpoints")[-1])
     assert same(weights(whole, 12), weights(part, 12))
     assert losses(whole) == losses(part)
     assert signal.getsignal(signal.SIGINT) is before
@@ -155,9 +156,9 @@ def test_a_damaged_checkpoint_names_the_one_before_it(train, settings, damage):
 
 def test_only_the_newest_checkpoints_are_kept_and_no_half_one_is_listed(train, settings):
     folder, _ = train(settings, "run", callbacks__checkpoint__every=2, callbacks__checkpoint__keep=2)
-    assert [p.name for p in checkpoint.listed(folder / "checkpoints")] == ["step_00000010.ckpt", "step_00000012.ckpt"]
+    assert [p.name for p in checkpoints_in(folder / "checkpoints")] == ["step_00000010.ckpt", "step_00000012.ckpt"]
     (folder / "checkpoints/step_00000014.tmp").write_bytes(b"half")
-    assert checkpoint.step_of(checkpoint.listed(folder / "checkpoints")[-1]) == 12
+    assert step_of(checkpoints_in(folder / "checkpoints")[-1]) == 12
 
 
 def test_a_checkpoint_holds_tensors_and_plain_values_only(train, settings):
@@ -168,7 +169,7 @@ def test_a_checkpoint_holds_tensors_and_plain_values_only(train, settings):
 
 def test_too_little_text_for_one_window_says_so(train, settings):
     with pytest.raises(UserError, match="one window needs 100001"):
-        train(settings, "run", model__n_ctx=100_000)
+        train(settings, "run", shape__n_ctx=100_000)
 
 
 def test_bf16_compile_and_activation_checkpointing_train(train, settings):
@@ -200,7 +201,7 @@ def test_a_signal_after_the_last_step_does_not_keep_the_run_from_its_model(train
 
 def test_dropout_of_no_two_places_is_the_same(train, settings, monkeypatch):
     seeds = []
-    monkeypatch.setattr("cngpt.training.module.torch.manual_seed", lambda n: seeds.append(n))
+    monkeypatch.setattr("cngpt.training.strategies.base.torch.manual_seed", lambda n: seeds.append(n))
     train(settings, "run", max_steps=10, trainer__micro_batch=1)
     drawn = [n for n in seeds if n != settings["seed"]]
     assert len(drawn) == 80 == len(set(drawn))
@@ -208,8 +209,8 @@ def test_dropout_of_no_two_places_is_the_same(train, settings, monkeypatch):
 
 @pytest.mark.slow
 def test_a_compiled_run_trains_samples_and_keeps_plain_names(train, settings):
-    plain, _ = train(settings, "plain", model__dropout=0.0)
-    compiled, _ = train(settings, "compiled", model__dropout=0.0, trainer__compile=True)
+    plain, _ = train(settings, "plain", shape__dropout=0.0)
+    compiled, _ = train(settings, "compiled", shape__dropout=0.0, trainer__compile=True)
     assert losses(plain) == pytest.approx(losses(compiled), abs=1e-3)
     assert weights(plain, 12).keys() == weights(compiled, 12).keys()
 

@@ -9,10 +9,12 @@ import torch
 from torch.testing import assert_close
 
 from cngpt.interop.gpt2ml import mapping
-from cngpt.model import GPT, Shape
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import Shape
 from cngpt.training import schedule
 from cngpt.training.module import next_token_loss
 from cngpt.training.optim import build
+from cngpt.training.settings import Adafactor, AdamW, Gpt2mlAdafactor
 from tests.conftest import tiny_shape
 from tests.golden_seed import as_training_checkpoint, our_tensors
 
@@ -33,7 +35,7 @@ def resumed(checkpoint: dict, lr: float):
     """The model, dropout off, and its optimizer, as a resumed run has them."""
     gpt = GPT(Shape(**checkpoint["cngpt"]["shape"])).eval()
     gpt.load_state_dict({name.removeprefix("gpt."): tensor for name, tensor in checkpoint["state_dict"].items()})
-    optimizer = build(gpt, "gpt2ml_adafactor", lr=lr, weight_decay=0.01, beta2=0.999, clip_update=1.0)
+    optimizer = build(gpt, Gpt2mlAdafactor(lr=max(lr, 1e-12), weight_decay=0.01))
     optimizer.load_state_dict(copy.deepcopy(checkpoint["optimizer_states"][0]))  # it would share its tensors with the file's
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -86,25 +88,27 @@ def test_three_more_steps_lose_what_the_seed_lost(golden, checkpoint):
 
 def test_the_seeds_learning_rates_are_the_seeds(shared):
     for case in json.loads(shared("golden/lr_schedule.json").read_text()).values():
+        curve = schedule.Gpt2ml(warmup_steps=case["num_warmup_steps"], total_steps=case["num_train_steps"])
         for step, want in case["step_lr"]:
-            factor = schedule.gpt2ml(step, case["num_warmup_steps"], case["num_train_steps"])
+            factor = curve.factor(step)
             assert case["learning_rate"] * factor == pytest.approx(want, rel=2e-6, abs=1e-12)
 
 
-@pytest.mark.parametrize("curve", [schedule.cosine, schedule.linear, schedule.wsd])
+@pytest.mark.parametrize("curve", [schedule.Cosine, schedule.Linear, schedule.Wsd])
 def test_schedules_rise_to_one_and_come_down(curve):
-    factors = [curve(step, 10, 100) for step in range(130)]
+    factors = [curve(warmup_steps=10, total_steps=100).factor(step) for step in range(130)]
     assert factors[0] > 0 and max(factors) == 1.0 and factors[10] == 1.0
     assert factors[:11] == sorted(factors[:11]) and factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[100] == factors[129] == (pytest.approx(0.1) if curve is schedule.cosine else 0.0)
+    assert factors[100] == factors[129] == (pytest.approx(0.1) if curve is schedule.Cosine else 0.0)
 
 
 def test_decay_groups_hold_matrices_and_nothing_else():
     gpt = GPT(tiny_shape())
-    for name, options in (
-        ("adamw", {"betas": [0.9, 0.95], "eps": 1e-8}),
-        ("adafactor", {"beta2_decay": -0.8, "clip_update": 1.0}),
+    for settings in (
+        AdamW(lr=1e-3, weight_decay=0.1),
+        Adafactor(lr=1e-3, weight_decay=0.1),
+        Gpt2mlAdafactor(lr=1e-3, weight_decay=0.1),
     ):
-        decayed, plain = build(gpt, name, lr=1e-3, weight_decay=0.1, **options).param_groups
+        decayed, plain = build(gpt, settings).param_groups
         assert {p.ndim for p in decayed["params"]} == {2} and {p.ndim for p in plain["params"]} == {1}
         assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)

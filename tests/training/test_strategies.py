@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cngpt import store
+from cngpt import checkpoints
 from tests.commands import run, start, wait_for_step
 from tests.curve import BLOCKS, assert_golden, curve, overrides
 from tests.training.conftest import steps_in
@@ -44,13 +44,13 @@ def test_an_interrupted_run_has_the_golden_curve_and_its_checkpoint_becomes_its_
     folder = home / "runs" / name
     assert_golden(folder, block)
     run("task=convert", "from=checkpoint", f"path={folder}/checkpoints/step_00000020.ckpt", f"out=models/{name}", cwd=home)
-    (made, tokenizer), (own, _) = store.load(home / f"models/{name}"), store.load(folder / "model")
+    (made, tokenizer), (own, _) = checkpoints.load(home / f"models/{name}"), checkpoints.load(folder / "model")
     ids = torch.randint(tokenizer.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
     assert_close(made(ids), own(ids), rtol=0, atol=0)
     path = folder / "checkpoints/step_00000010.ckpt"
     text = run("task=generate", f"ckpt={path}", 'prompt="双十一"', "generation.max_new_tokens=5", cwd=home).stdout
     assert text.startswith("双十一")
-    assert store.header(home / f"models/{name}")["step"] == 20
+    assert checkpoints.header(home / f"models/{name}").step == 20
     samples = (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert steps_in(samples) == [10] * 6 + [20] * 6
 

@@ -3,7 +3,8 @@
 import torch
 from torch.testing import assert_close
 
-from cngpt.model import Cache, FixedCache
+from cngpt.generation.fixed_shapes import FixedCache
+from cngpt.model.cache import Cache
 
 
 def read(cache, gpt, ids, sizes):

@@ -12,9 +12,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cngpt import store
+from cngpt import checkpoints
 from cngpt.errors import UserError
-from cngpt.model import GPT, Shape
+from cngpt.model.gpt import GPT
+from cngpt.model.shape import Shape
 from cngpt.tokens import load_tokenizer
 from tests.conftest import tiny_shape, tiny_tokenizer
 
@@ -23,7 +24,7 @@ IDS = torch.arange(8, 20)[None]
 
 @pytest.fixture
 def folder(gpt, tmp_path) -> Path:
-    store.save(tmp_path / "model", gpt, tiny_tokenizer(), {"top_p": 0.5}, step=7)
+    checkpoints.save(tmp_path / "model", gpt, tiny_tokenizer(), {"top_p": 0.5}, step=7)
     return tmp_path / "model"
 
 
@@ -31,7 +32,7 @@ def folder(gpt, tmp_path) -> Path:
 def one_folder(tmp_path) -> Path:
     """As `folder`, for tests that need no second block."""
     torch.manual_seed(0)
-    store.save(tmp_path / "model", GPT(tiny_shape()).init_weights(), tiny_tokenizer())
+    checkpoints.save(tmp_path / "model", GPT(tiny_shape()).init_weights(), tiny_tokenizer())
     return tmp_path / "model"
 
 
@@ -47,7 +48,7 @@ def write_checkpoint(path: Path, gpt: GPT, step: int = 3, **changes) -> Path:
 
 def refuses(path, *words: str, **how) -> None:
     with pytest.raises(UserError) as caught:
-        store.load(path, **how)
+        checkpoints.load(path, **how)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -59,7 +60,7 @@ def edit(path: Path, **changes) -> None:
 
 
 def test_a_saved_model_is_loaded_as_it_was(gpt, folder):
-    loaded, tokenizer = store.load(folder)
+    loaded, tokenizer = checkpoints.load(folder)
     assert loaded.shape == gpt.shape
     assert torch.equal(loaded(IDS), gpt(IDS))
     assert tokenizer.fingerprint == tiny_tokenizer().fingerprint
@@ -69,7 +70,7 @@ def test_a_saved_model_is_loaded_as_it_was(gpt, folder):
 
 
 def test_a_loaded_model_trains(folder):
-    gpt, _ = store.load(folder)
+    gpt, _ = checkpoints.load(folder)
     gpt.train()(IDS).square().mean().backward()
     assert gpt.tok.weight.grad[gpt.shape.vocab_size :].abs().sum() == 0
     torch.optim.SGD(gpt.parameters(), 0.1).step()
@@ -78,11 +79,11 @@ def test_a_loaded_model_trains(folder):
 def test_files_hold_no_padding_rows_and_keep_their_type(gpt, tmp_path):
     from safetensors.torch import load_file
 
-    store.save(tmp_path / "model", gpt.to(torch.bfloat16), tiny_tokenizer())
+    checkpoints.save(tmp_path / "model", gpt.to(torch.bfloat16), tiny_tokenizer())
     tensors = load_file(tmp_path / "model/model.safetensors")
     assert tensors.keys() == gpt.state_dict().keys()
     assert tensors["tok.weight"].shape == (64, 16)
-    assert store.load(tmp_path / "model")[0].tok.weight.dtype == torch.bfloat16
+    assert checkpoints.load(tmp_path / "model")[0].tok.weight.dtype == torch.bfloat16
 
 
 def test_tensors_of_several_types_are_aligned_and_read_by_the_library(tmp_path):
@@ -91,7 +92,7 @@ def test_tensors_of_several_types_are_aligned_and_read_by_the_library(tmp_path):
     gpt = GPT(tiny_shape(width=5, n_head=1, vocab_size=63)).init_weights()
     types = [torch.bfloat16, torch.float64, torch.float16, torch.float32]  # 315 numbers of two bytes, then those of eight
     state = {name: tensor.to(types[n % 4]) for n, (name, tensor) in enumerate(gpt.state_dict().items())}
-    store.save_state(tmp_path / "model", gpt.shape.as_dict(), state, tiny_tokenizer(63))
+    checkpoints.save_state(tmp_path / "model", gpt.shape.as_dict(), state, tiny_tokenizer(63))
     path = tmp_path / "model/model.safetensors"
     loaded = load_file(path)
     assert loaded.keys() == state.keys()
@@ -104,20 +105,20 @@ def test_tensors_of_several_types_are_aligned_and_read_by_the_library(tmp_path):
 
 def test_the_bundled_tokenizer_survives_a_model_directory(tmp_path):
     hanzi = load_tokenizer("hanzi")
-    store.save(tmp_path / "model", GPT(tiny_shape(vocab_size=hanzi.vocab_size)), hanzi)
-    _, tokenizer = store.load(tmp_path / "model")
+    checkpoints.save(tmp_path / "model", GPT(tiny_shape(vocab_size=hanzi.vocab_size)), hanzi)
+    _, tokenizer = checkpoints.load(tmp_path / "model")
     assert tokenizer.encode("双十一，Apple\n来了").tolist() == hanzi.encode("双十一，Apple\n来了").tolist()
 
 
 def test_loading_touches_no_random_state(folder):
     state = torch.get_rng_state()
-    store.load(folder)
+    checkpoints.load(folder)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_training_checkpoint_is_loaded_without_its_optimizer(gpt, tmp_path):
     path = write_checkpoint(tmp_path / "step_00000003.ckpt", gpt)
-    loaded, tokenizer = store.load(path)
+    loaded, tokenizer = checkpoints.load(path)
     path.unlink()  # as training does when newer ones come
     assert torch.equal(loaded(IDS), gpt(IDS))
     assert tokenizer.fingerprint == tiny_tokenizer().fingerprint
@@ -129,21 +130,21 @@ def test_a_run_directory_means_its_model_else_its_newest_checkpoint(tmp_path):
     run = tmp_path / "run"
     write_checkpoint(run / "checkpoints/step_00000200.ckpt", gpts[1])
     write_checkpoint(run / "checkpoints/step_00000090.ckpt", gpts[0])
-    assert torch.equal(store.load(run)[0](IDS), gpts[1](IDS))
-    store.save(run / "model", gpts[2], tiny_tokenizer())
-    assert torch.equal(store.load(run)[0](IDS), gpts[2](IDS))
+    assert torch.equal(checkpoints.load(run)[0](IDS), gpts[1](IDS))
+    checkpoints.save(run / "model", gpts[2], tiny_tokenizer())
+    assert torch.equal(checkpoints.load(run)[0](IDS), gpts[2](IDS))
 
 
 def test_newest_is_the_run_that_was_written_last_among_those_that_hold_something(tmp_path):
     gpt = GPT(tiny_shape())
-    assert store.newest(tmp_path / "runs") is None
+    assert checkpoints.newest_run(tmp_path / "runs") is None
     (tmp_path / "runs/empty").mkdir(parents=True)
     early = write_checkpoint(tmp_path / "runs/b/checkpoints/step_00000001.ckpt", gpt)
-    store.save(tmp_path / "runs/a/model", gpt, tiny_tokenizer())
+    checkpoints.save(tmp_path / "runs/a/model", gpt, tiny_tokenizer())
     os.utime(early, (1, 1))
-    assert store.newest(tmp_path / "runs") == tmp_path / "runs/a"
+    assert checkpoints.newest_run(tmp_path / "runs") == tmp_path / "runs/a"
     os.utime(tmp_path / "runs/a/model/config.json", (0, 0))
-    assert store.newest(tmp_path / "runs") == tmp_path / "runs/b"
+    assert checkpoints.newest_run(tmp_path / "runs") == tmp_path / "runs/b"
 
 
 def test_header_tells_shape_step_and_tokenizer_of_all_three_kinds(gpt, folder, tmp_path):
@@ -152,22 +153,22 @@ def test_header_tells_shape_step_and_tokenizer_of_all_three_kinds(gpt, folder, t
     of_model = {"kind": "model", "path": str(folder), "step": 7, "generation": {"top_p": 0.5}, **known}
     of_checkpoint = {"kind": "checkpoint", "path": str(path), "step": 3, "generation": {"top_k": 5}, **known}
     for place, want in ((folder, of_model), (path, of_checkpoint), (tmp_path / "run", of_checkpoint)):
-        found = store.header(place)
-        assert found.pop("tokenizer").fingerprint == tiny_tokenizer().fingerprint
-        assert found == want
-    assert Shape(**store.header(path)["shape"]) == gpt.shape
+        header = vars(checkpoints.header(place)).copy()
+        assert header.pop("tokenizer").fingerprint == tiny_tokenizer().fingerprint
+        assert {**header, "path": str(header["path"])} == want
+    assert Shape(**checkpoints.header(path).shape) == gpt.shape
 
 
 def test_header_of_a_model_directory_needs_no_torch(one_folder):
-    code = f"import sys; from cngpt import store; store.header({str(one_folder)!r}); sys.exit('torch' in sys.modules)"
+    code = f"import sys; from cngpt import checkpoints; checkpoints.header({str(one_folder)!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_an_existing_model_is_replaced_only_on_request(gpt, folder):
     with pytest.raises(UserError, match="exists already; overwrite=true replaces it"):
-        store.save(folder, gpt, tiny_tokenizer())
-    store.save(folder, gpt, tiny_tokenizer(), step=8, overwrite=True)
-    assert store.header(folder)["step"] == 8
+        checkpoints.save(folder, gpt, tiny_tokenizer())
+    checkpoints.save(folder, gpt, tiny_tokenizer(), step=8, overwrite=True)
+    assert checkpoints.header(folder).step == 8
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
@@ -175,26 +176,26 @@ def test_overwrite_replaces_nothing_but_a_model(gpt, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("years of work")
     with pytest.raises(UserError, match="is no model directory"):
-        store.save(tmp_path / "thesis", gpt, tiny_tokenizer(), overwrite=True)
+        checkpoints.save(tmp_path / "thesis", gpt, tiny_tokenizer(), overwrite=True)
     assert (tmp_path / "thesis/chapter.txt").exists()
     for theirs in ('{"model_type": "gpt2"}', '{"hidden_size": 128}', "no JSON"):
         (tmp_path / "thesis/config.json").write_text(theirs)
         with pytest.raises(UserError, match="is no model directory"):
-            store.save(tmp_path / "thesis", gpt, tiny_tokenizer(), overwrite=True)
+            checkpoints.save(tmp_path / "thesis", gpt, tiny_tokenizer(), overwrite=True)
 
 
 def test_an_error_while_saving_leaves_the_old_model_and_nothing_else(gpt, folder):
     with pytest.raises(TypeError):
-        store.save(folder, gpt, tiny_tokenizer(), generation={"not": object()}, overwrite=True)
-    assert store.header(folder)["step"] == 7
+        checkpoints.save(folder, gpt, tiny_tokenizer(), generation={"not": object()}, overwrite=True)
+    assert checkpoints.header(folder).step == 7
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
 def test_a_model_may_have_more_rows_than_its_tokenizer_but_not_fewer(tmp_path):
-    store.save(tmp_path / "more", GPT(tiny_shape(vocab_size=66)), tiny_tokenizer(64))
-    assert store.load(tmp_path / "more")[0].shape.vocab_size == 66
+    checkpoints.save(tmp_path / "more", GPT(tiny_shape(vocab_size=66)), tiny_tokenizer(64))
+    assert checkpoints.load(tmp_path / "more")[0].shape.vocab_size == 66
     with pytest.raises(UserError, match="the model has 63 rows, its tokenizer 64 tokens"):
-        store.save(tmp_path / "fewer", GPT(tiny_shape(vocab_size=63)), tiny_tokenizer(64))
+        checkpoints.save(tmp_path / "fewer", GPT(tiny_shape(vocab_size=63)), tiny_tokenizer(64))
     assert not (tmp_path / "fewer").exists()
 
 
@@ -215,7 +216,7 @@ def test_what_is_no_model_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_missing_file_is_named(one_folder, name):
     (one_folder / name).unlink()
-    refuses(one_folder, name, "missing", "copy the whole model directory")
+    refuses(one_folder, name, "missing", "copy the model directory again")
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -248,7 +249,7 @@ def test_a_damaged_json_file_is_a_users_error_or_none(one_folder, data):
     at = data.draw(st.integers(0, len(whole) - 1))
     path.write_bytes(whole[:at] + data.draw(st.binary(max_size=3)) + whole[at + 1 :])
     try:
-        _, tokenizer = store.load(one_folder)
+        _, tokenizer = checkpoints.load(one_folder)
         assert tokenizer.fingerprint == tiny_tokenizer().fingerprint
     except UserError as error:
         assert "\n" not in str(error)
@@ -256,7 +257,7 @@ def test_a_damaged_json_file_is_a_users_error_or_none(one_folder, data):
 
 
 def test_another_models_files_are_refused(one_folder, tmp_path):
-    store.save(tmp_path / "wide", GPT(tiny_shape(width=32)), tiny_tokenizer(63))
+    checkpoints.save(tmp_path / "wide", GPT(tiny_shape(width=32)), tiny_tokenizer(63))
     shutil.copy(tmp_path / "wide/model.safetensors", one_folder)
     refuses(one_folder, "model.safetensors", "sha256")
     refuses(one_folder, "tensor blocks.0.attn.out.bias is 32", "wants 16", verify=False)

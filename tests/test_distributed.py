@@ -9,21 +9,23 @@ import torch
 from torch.distributed.checkpoint import save
 from torch.testing import assert_close
 
-from cngpt import pieces, store
+from cngpt import checkpoints
+from cngpt.checkpoints import distributed, training_checkpoint
+from cngpt.checkpoints.distributed_write import Planner, flat_parts
 from cngpt.errors import UserError
-from cngpt.model import GPT
+from cngpt.model.gpt import GPT
 from cngpt.training import optim
-from cngpt.training.strategies.flat import Flat, Planner
+from cngpt.training.settings import AdamW
 from tests.conftest import tiny_shape, tiny_tokenizer
 
-ADAMW = {"name": "adamw", "lr": 1e-3, "weight_decay": 0.1, "betas": [0.9, 0.95], "eps": 1e-8}
+ADAMW = AdamW(lr=1e-3, weight_decay=0.1)
 
 
 @pytest.fixture
 def trained() -> tuple[GPT, torch.optim.Optimizer]:
     torch.manual_seed(0)
     gpt = GPT(tiny_shape()).init_weights()
-    optimizer = optim.build(gpt, **ADAMW)
+    optimizer = optim.build(gpt, ADAMW)
     gpt(torch.randint(64, (2, 8))).square().mean().backward()
     optimizer.step()
     return gpt, optimizer
@@ -37,7 +39,7 @@ def write(path, gpt, optimizer, flat: bool):
             return tensor
         line = tensor.detach().flatten()
         at = line.numel() // 3
-        return Flat(line.numel(), {0: line[:at], at: line[at:]})
+        return flat_parts(line.numel(), {0: line[:at], at: line[at:]})
 
     weights = {f"gpt.{name}": p for name, p in gpt.named_parameters()}
     names = {id(p): name for name, p in weights.items()}
@@ -61,26 +63,26 @@ def folder(request, trained, tmp_path):
 
 def test_a_folder_reads_as_a_file_does(folder, trained):
     gpt, optimizer = trained
-    whole = pieces.read(folder)
-    pieces.verify(folder)
+    whole = distributed.read(folder)
+    distributed.verify(folder)
     assert whole["global_step"] == 7 and "flat" not in whole
     assert_close(dict(whole["state_dict"]), {f"gpt.{k}": v for k, v in gpt.state_dict().items()}, rtol=0, atol=0)
     (made,), wanted = whole["optimizer_states"], optimizer.state_dict()
     assert made["param_groups"] == wanted["param_groups"]
     assert_close({k: made["state"][k] for k in made["state"]}, wanted["state"], rtol=0, atol=0)
-    fresh = optim.build(gpt, **ADAMW)
+    fresh = optim.build(gpt, ADAMW)
     fresh.load_state_dict(made)
     assert_close(fresh.state_dict()["state"], wanted["state"], rtol=0, atol=0)
 
 
 def test_it_is_loaded_by_its_path_and_by_its_runs(folder, trained):
     for path in (folder, folder.parents[1]):
-        gpt, tokenizer = store.load(path)
+        gpt, tokenizer = checkpoints.load(path)
         assert_close(gpt.state_dict(), trained[0].state_dict(), rtol=0, atol=0)
         assert tokenizer.fingerprint == tiny_tokenizer().fingerprint
-        head = store.header(path)
-        assert (head["kind"], head["step"], head["generation"]) == ("checkpoint", 7, {"top_p": 0.9})
-    assert store.newest(folder.parents[2]) == folder.parents[1]
+        head = checkpoints.header(path)
+        assert (head.kind, head.step, head.generation) == ("checkpoint", 7, {"top_p": 0.9})
+    assert checkpoints.newest_run(folder.parents[2]) == folder.parents[1]
 
 
 FILES = ["meta.pt", ".metadata", "__0_0.distcp"]
@@ -95,7 +97,7 @@ def test_what_is_damaged_is_named_with_the_checkpoint_before_it(folder, name, da
     path.unlink()
     if damage != "missing":
         path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "other": b"PK" + bytes(len(whole))}[damage])
-    for look in (store.load, lambda p: store.verify_checkpoint(p)):
+    for look in (checkpoints.load, lambda p: training_checkpoint.verify(p)):
         with pytest.raises(UserError, match=re.escape(f"the one before it is {before}")) as error:
             look(folder)
         assert "\n" not in str(error.value) and name in str(error.value)
@@ -103,13 +105,13 @@ def test_what_is_damaged_is_named_with_the_checkpoint_before_it(folder, name, da
 
 def test_a_changed_byte_is_found(folder):
     path = folder / "__0_0.distcp"
-    pieces.verify(folder)
+    distributed.verify(folder)
     data = bytearray(path.read_bytes())
-    place = next(iter(pieces.Pieces(folder).places.values()))
+    place = next(iter(distributed.Reader(folder).storage.values()))
     data[place.offset + place.length // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"__0_0.distcp is damaged"):
-        store.load(folder)
+        checkpoints.load(folder)
 
 
 def test_an_index_that_would_run_something_does_not(folder, tmp_path):
@@ -119,7 +121,7 @@ def test_an_index_that_would_run_something_does_not(folder, tmp_path):
 
     (folder / ".metadata").write_bytes(pickle.dumps(Bad()))
     with pytest.raises(UserError, match=r"mkdir does not belong into it"):
-        store.load(folder)
+        checkpoints.load(folder)
     assert not (tmp_path / "owned").exists()
 
 
@@ -129,4 +131,4 @@ def test_a_missing_tensor_is_said(trained, tmp_path):
     rest = torch.load(path / "meta.pt")
     torch.save({**rest, "cngpt": {**rest["cngpt"], "shape": {**gpt.shape.as_dict(), "n_layer": 3}}}, path / "meta.pt")
     with pytest.raises(UserError, match=r"tensor blocks.2.* is absent"):
-        store.load(path)
+        checkpoints.load(path)
