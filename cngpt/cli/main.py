@@ -20,19 +20,8 @@ if TYPE_CHECKING:
     from cngpt.tasks.command import Command
 
 TAKE_A_VALUE = (
-    "--cfg",
-    "-c",
-    "--config-dir",
-    "-cd",
-    "--config-name",
-    "-cn",
-    "--config-path",
-    "-cp",
-    "--package",
-    "-p",
-    "--info",
-    "-i",
-)
+    "--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--info", "-i",
+)  # fmt: skip
 HYDRAS = (
     "--cfg", "--config-dir", "--config-name", "--config-path", "--experimental-rerun", "--hydra-help", "--info", "--multirun", "--package",
     "--resolve", "--run", "--shell-completion",

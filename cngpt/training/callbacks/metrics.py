@@ -20,11 +20,8 @@ class Metrics(pl.Callback):
 
     def __init__(self, settings: Training, tokens_per_character: float, stopwatch: Stopwatch):
         self.every, self.tokens_per_step = settings.callbacks.log_every, settings.tokens_per_step
-        self.flops_per_token, self.schedule, self.peak_rate = (
-            flops_per_token(settings.shape),
-            settings.schedule,
-            settings.optim.lr,
-        )
+        self.flops_per_token = flops_per_token(settings.shape)
+        self.schedule, self.peak_rate = settings.schedule, settings.optim.lr
         self.tokens_per_character, self.stopwatch = tokens_per_character, stopwatch
         self.latest: dict[str, float] = {}
         self._peak: float | None = None  # FLOP/s of one device
